@@ -1,0 +1,1 @@
+def load_weights(e,o): raise SystemExit("x")

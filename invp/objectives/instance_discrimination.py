@@ -1,0 +1,130 @@
+"""Instance discrimination (Wu et al., CVPR 2018): every image is a class of its own, against a memory bank.
+
+N samples, B batch, D dimensions, M nearest rows or m noise rows.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from invp.core.bank import initial_rows, update_rows
+from invp.core.losses import attach_gradient, instance_loss, noise_contrastive_loss
+from invp.core.neighbours import similarities, top_k
+from invp.core.objective import Weighing, batch_loss
+from invp.core.selection import hashed_indices, selected_similarities, weighted_rows
+from invp.errors import UserError
+
+LOSSES = ("topm", "full", "infonce", "nce")
+
+
+@dataclass
+class Config:
+    """Options of instance discrimination; the defaults equal the instance loss of InvP."""
+
+    loss: str = "topm"  # topm: the M nearest rows (InvP's L_ins) | full: all N | infonce, nce: the own and m noise rows
+    num_negatives: int = 4096  # M of topm, m of infonce and nce; 0 for all N with topm
+    momentum: float = 0.5  # m of the bank
+    temperature: float = 0.07  # tau
+
+    def __post_init__(self) -> None:
+        _require(self.loss in LOSSES, "loss", "one of " + ", ".join(LOSSES), self)
+        least = 1 if self.loss in ("infonce", "nce") else 0
+        _require(self.num_negatives >= least, "num_negatives", f"at least {least}", self)
+        _require(0 <= self.momentum < 1, "momentum", "at least 0 and below 1", self)
+        _require(self.temperature > 0, "temperature", "above 0", self)
+
+
+def _require(condition: bool, key: str, what: str, config: Config) -> None:
+    if not condition:
+        raise UserError(f"objective: {key} must be {what}, and is {getattr(config, key)!r}")
+
+
+class Objective(nn.Module):
+    """Instance discrimination with its memory `bank` (NxD) and, for nce, `log_partition` (NaN until the first step)."""
+
+    views = 1
+    bank: Tensor
+    log_partition: Tensor
+
+    def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
+        super().__init__()
+        self.config, self.encoder, self.head, self.seed = config, encoder, head, seed
+        everything = config.loss == "full" or (config.loss == "topm" and config.num_negatives == 0)
+        self.num_near = num_samples if everything else min(config.num_negatives, num_samples)
+        linear = [module.out_features for module in head.modules() if isinstance(module, nn.Linear)]
+        width = linear[-1] if linear else encoder.num_features
+        self.register_buffer("bank", initial_rows(num_samples, width, seed=seed))
+        self.register_buffer("log_partition", torch.tensor(math.nan))
+        self._buffer: Tensor | None = None
+
+    def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:
+        """Does nothing: the bank is the only memory, and it changes with every step."""
+
+    def forward(self, views: list[Tensor], index: Tensor, epoch: int) -> dict:
+        """The mean loss over the batch, and what `end_step` writes."""
+        feature = F.normalize(self.head(self.encoder(views[0])).to(self.bank.dtype), dim=1)
+        memory = {"feature": feature.detach()}
+        with torch.no_grad():
+            measure = self._against_nearest if self.config.loss in ("topm", "full") else self._against_noise
+            losses, gradient, uniform = measure(feature.detach(), index, epoch, memory)
+        loss = losses.mean()
+        metrics = {
+            "loss_instance": loss,
+            "uniform_loss": loss.new_tensor(uniform),
+            "feature_std": memory["feature"].std(0, correction=0).mean(),
+        }
+        return {"loss": attach_gradient(feature, loss, gradient / len(index)), "memory": memory, "metrics": metrics}
+
+    @torch.no_grad()
+    def end_step(self, index: Tensor, memory: dict[str, Tensor]) -> None:
+        """Writes the batch's rows of the bank; with nce the first step fixes Z for good, as the mean over its batch."""
+        update_rows(self.bank, index, memory["feature"], self.config.momentum)
+        if "log_partition" in memory:
+            mean = torch.logsumexp(memory["log_partition"], 0) - math.log(len(index))
+            self.log_partition.copy_(torch.where(self.log_partition.isnan(), mean, self.log_partition))
+
+    def memory(self) -> Tensor:
+        """The rows of the bank, NxD, normalised."""
+        return F.normalize(self.bank, dim=1)
+
+    def _against_nearest(
+        self, feature: Tensor, index: Tensor, epoch: int, memory: dict
+    ) -> tuple[Tensor, Tensor, float]:
+        rows = len(self.bank)
+        block = rows if self.num_near == rows or not feature.is_cuda else min(rows, 131072)
+        if self._buffer is None or self._buffer.numel() < len(feature) * block or self._buffer.device != feature.device:
+            self._buffer = feature.new_empty(len(feature) * block)
+        if self.num_near == rows:
+            near, near_index = similarities(feature, self.bank, self._buffer), None
+        else:
+            near, near_index = top_k(feature, self.bank, self.num_near, block=block, buffer=self._buffer)
+        chunk = 1 << (24 if feature.is_cuda else 17)  # on a GPU launches are dear, on a CPU copies
+        weighing = Weighing(self.config.temperature)
+        terms = batch_loss(feature, self.bank, index, near, near_index, None, weighing, chunk=chunk)
+        return terms.instance, terms.gradient, math.log(self.num_near)
+
+    def _against_noise(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
+        tau, count = self.config.temperature, self.config.num_negatives
+        noise_index = hashed_indices(index, count, len(self.bank), seed=self.seed, epoch=epoch)
+        own = (feature * self.bank[index]).sum(1)
+        noise = selected_similarities(feature, self.bank, noise_index)
+        if self.config.loss == "infonce":
+            terms = instance_loss(own, torch.cat([own[:, None], noise], 1), tau)
+            by_own, by_noise, uniform = terms.by_own + terms.by_near[:, 0], terms.by_near[:, 1:], math.log(count + 1)
+        else:
+            estimate = torch.logsumexp(torch.cat([own[:, None], noise], 1) / tau, 1)
+            estimate += math.log(len(self.bank) / (count + 1))
+            # Differs from the paper: in the first step each anchor has its own Z, so that the number of processes, each
+            # of which sees a part of the batch, changes nothing; afterwards Z is the mean of these.
+            log_partition = torch.where(self.log_partition.isnan(), estimate, self.log_partition)
+            memory["log_partition"] = estimate
+            terms = noise_contrastive_loss(own, noise, log_partition, len(self.bank), tau)
+            by_own, by_noise = terms.by_own, terms.by_near
+            uniform = math.log(1 + count) + count * math.log1p(1 / count)  # every P at 1/N
+        lists = torch.cat([index[:, None], noise_index], 1)
+        gradient = weighted_rows(torch.cat([by_own[:, None], by_noise], 1), self.bank, lists)
+        return terms.loss, gradient, uniform

@@ -1,0 +1,28 @@
+"""Loading by name: a name in the configuration is the name of a file in a folder of plug-ins."""
+
+import difflib
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from invp.errors import UserError
+
+KINDS = ("datasets", "objectives", "evals", "figures")
+
+
+def plugin_names(kind: str) -> list[str]:
+    """The names of the plug-ins of a kind, sorted."""
+    return sorted(p.stem for p in (Path(__file__).parent / kind).glob("*.py") if not p.stem.startswith("_"))
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """' (did you mean X?)' for the valid name most like `name`, or the list of all."""
+    match = difflib.get_close_matches(str(name), valid, 1, cutoff=0.5)
+    return f"; did you mean '{match[0]}'?" if match else f"; valid: {', '.join(valid)}"
+
+
+def load_plugin(kind: str, name: str) -> ModuleType:
+    """The module `invp.{kind}.{name}`; UserError names the nearest one if there is none."""
+    if name not in plugin_names(kind):
+        raise UserError(f"there is no {name!r} in invp/{kind}{nearest(name, plugin_names(kind))}")
+    return importlib.import_module(f"invp.{kind}.{name}")

@@ -1,0 +1,369 @@
+"""Pretraining of one stage: from the parent stage's checkpoint (or a seeded start) to this stage's end epoch.
+
+N images, B batch, D dimensions.
+"""
+
+import fcntl
+import json
+import math
+import os
+import pickle
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from invp.augment import Augment, Augmentation
+from invp.config import instance
+from invp.data import Shards, epoch_order, eval_batches, train_batches
+from invp.distributed import Group, join
+from invp.errors import UserError
+from invp.files import atomic_path, canonical_json, sha256_of
+from invp.launch import STOPPED
+from invp.models.encoders import build_encoder, synchronised
+from invp.models.heads import build_head
+from invp.models.weights import load_weights
+from invp.plugins import load_plugin
+from invp.progress import Progress
+from invp.provenance import versions
+
+COLLAPSED = 0.98  # squared length of the mean of unit vectors: 1 when all are equal
+
+
+def learning_rate(training: dict, epoch: int) -> float:
+    """The rate of an epoch, which counts from 1: multi-step, cosine or constant, after a linear warm-up."""
+    base, warmup = training["learning_rate"], training["warmup_epochs"]
+    if epoch <= warmup:
+        return base * epoch / warmup
+    if training["schedule"] == "multistep":
+        return base * training["drop_factor"] ** sum(epoch > drop for drop in training["drops"])
+    if training["schedule"] == "cosine":
+        done = (epoch - 1 - warmup) / max(1, training["epochs"] - warmup)
+        return 0.5 * base * (1 + math.cos(math.pi * done))
+    if training["schedule"] == "constant":
+        return base
+    raise UserError(f"training.schedule is {training['schedule']!r}; valid: multistep, cosine, constant")
+
+
+def build_objective(section: dict, num_samples: int) -> nn.Module:
+    """The objective of the section with its encoder and head, initialised from the section's seed alone."""
+    module = load_plugin("objectives", section["objective"]["name"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(section["seed"])
+        encoder = build_encoder(section["encoder"], section["augmentation"]["size"])
+        encoder.bf16 = section["training"]["precision"] == "bf16"
+        if section["weights"]:
+            load_weights(encoder, section["weights"])
+        head = build_head(section["head"], encoder.num_features)
+        config = instance(module.Config, section["objective"])
+        objective = module.Objective(config, encoder, head, num_samples, seed=section["seed"])
+    objective.stages = section["graph_stages"]
+    return objective
+
+
+def load_checkpoint(path: Path) -> dict:
+    """A checkpoint on the CPU, without executing code in it; UserError if it is missing or damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is damaged ({reason}): delete it and run the workflow again") from None
+
+
+class _Stop:
+    """Whether to save and leave: after SIGTERM or SIGUSR1, or when `max_minutes` are over."""
+
+    def __init__(self, max_minutes: float):
+        self.reason = ""
+        self.deadline = time.monotonic() + 60 * max_minutes if max_minutes else math.inf
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number, frame):
+        self.reason = signal.Signals(number).name
+
+    def __bool__(self) -> bool:
+        if not self.reason and time.monotonic() > self.deadline:
+            self.reason = "the configured minutes are over"
+        return bool(self.reason)
+
+
+@contextmanager
+def _locked(path: Path):
+    """Holds a lock that ends with the process; waits for another process that is still at work on the same output."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            print(f"waiting for process {file.read().strip()}, which is still training this stage", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()} on {os.uname().nodename}")
+        file.flush()
+        yield
+
+
+class Stage:
+    """One stage of one run: its state, where it is saved, and the loop over epochs and steps."""
+
+    def __init__(self, section: dict, dataset: Path, parent: Path | None, group: Group, code: str):
+        self.section, self.group, self.code = section, group, code
+        self.training = section["training"]
+        self.shards = Shards(dataset)
+        self.batch_size = self.training["batch_size"]
+        if self.batch_size % group.world:
+            raise UserError(f"training.batch_size ({self.batch_size}) must be a multiple of the processes ({group.world})")
+        if self.shards.num_samples < self.batch_size:
+            raise UserError(f"training.batch_size ({self.batch_size}) is more than the {self.shards.num_samples} images")
+        self.steps = self.shards.num_samples // self.batch_size
+        self.objective = build_objective(section, self.shards.num_samples).to(group.device)
+        if group.device.type == "cuda" and group.world > 1:
+            self.objective = synchronised(self.objective)
+        if self.training["channels_last"]:
+            self.objective.encoder.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(
+            [p for p in self.objective.parameters() if p.requires_grad],
+            lr=self.training["learning_rate"],
+            momentum=self.training["momentum"],
+            nesterov=self.training["nesterov"],
+            weight_decay=self.training["weight_decay"],
+        )
+        self.model = self.objective
+        if group.world > 1:
+            self.model = DistributedDataParallel(
+                self.objective,
+                device_ids=[group.device] if group.device.type == "cuda" else None,
+                broadcast_buffers=False,
+            )
+        self.augment = Augment(instance(Augmentation, section["augmentation"]))
+        self.fingerprint = canonical_json([section, code, sha256_of(parent) if parent else None])
+        self.epoch, self.step, self.sums, self.rows = 0, 0, {}, []
+        if parent:
+            self._restore(load_checkpoint(parent))
+            self.rows = []
+
+    def _restore(self, state: dict) -> None:
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.sums, self.rows = state["sums"], state["rows"]
+
+    def state(self) -> dict:
+        return {
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "sums": self.sums,
+            "rows": self.rows,
+            "section": canonical_json(self.section),
+            "code": self.code,
+            "versions": versions(),
+            "fingerprint": self.fingerprint,
+        }
+
+    def resume(self, partial: Path) -> None:
+        """Takes up a partial checkpoint of the same section, code and parent; says why if it does not."""
+        if not partial.exists():
+            return
+        try:
+            state = load_checkpoint(partial)
+            if state.get("fingerprint") != self.fingerprint:
+                raise UserError(f"{partial} comes from other code, options or another parent checkpoint")
+            self._restore(state)
+        except UserError as error:
+            if self.group.first:
+                print(f"ignoring a partial checkpoint: {error}", file=sys.stderr, flush=True)
+            return
+        if self.group.first:
+            print(f"continuing in epoch {self.epoch + 1} after step {self.step} of {self.steps}", file=sys.stderr, flush=True)
+
+    def save(self, path: Path) -> None:
+        """Writes the state atomically from the first process; every process must call it."""
+        state = self.state()
+        if self.group.first:
+            with atomic_path(path) as temporary:
+                torch.save(state, temporary)
+
+    @torch.no_grad()
+    def embed(self, function) -> Tensor:
+        """A function of image batches applied to every training image without augmentation, in index order: N x ?."""
+        training = self.objective.training
+        self.objective.eval()
+        augmentation = self.section["augmentation"]
+        batches = eval_batches(
+            self.shards,
+            size=augmentation["size"],
+            batch_size=512,
+            device=self.group.device,
+            mean=augmentation["mean"],
+            std=augmentation["std"],
+        )
+        result = torch.cat([function(images) for _, images in batches])
+        self.objective.train(training)
+        return result
+
+    def run(self, end: int, partial: Path, save_minutes: float, stop: _Stop) -> bool:
+        """Trains until epoch `end`; False if it saved to `partial` and left before."""
+        seen = (self.epoch * self.steps + self.step) * self.batch_size
+        progress = Progress(f"epochs to {end}", end * self.steps * self.batch_size, done=seen) if self.group.first else None
+        saved = time.monotonic()
+        self.objective.train()
+        while self.epoch < end:
+            started = time.monotonic()
+            rate = learning_rate(self.training, self.epoch + 1)
+            for parameters in self.optimizer.param_groups:
+                parameters["lr"] = rate
+            if self.step == 0:
+                self.sums = {"seconds": 0.0}
+                self.objective.begin_epoch(self.epoch + 1, self.embed)
+            for batch in self._batches():
+                self._train_step(*batch)
+                if progress:
+                    progress.update(self.batch_size, f"epoch {self.epoch + 1}  loss {self._mean_loss():.4f}")
+                overdue = time.monotonic() - saved > 60 * save_minutes
+                leaving = self.group.any(bool(stop))
+                if leaving or self.group.any(overdue):
+                    self._check_finite()
+                    self.sums["seconds"] += time.monotonic() - started
+                    started = saved = time.monotonic()
+                    if not (self.step == self.steps and self.epoch + 1 == end):
+                        self.save(partial)
+                        if leaving:
+                            return False
+            self._end_epoch(rate, time.monotonic() - started)
+        if progress:
+            progress.close()
+        return True
+
+    def _batches(self):
+        seed, epoch = self.section["seed"], self.epoch + 1
+        return train_batches(
+            self.shards,
+            order=epoch_order(self.shards.num_samples, seed, epoch),
+            batch_size=self.batch_size,
+            start_step=self.step,
+            rank=self.group.rank,
+            world=self.group.world,
+            device=self.group.device,
+            augmentation=self.augment,
+            seed=seed,
+            epoch=epoch,
+            views=self.objective.views,
+        )
+
+    def _train_step(self, step: int, index: Tensor, views: list[Tensor]) -> None:
+        if self.training["channels_last"]:
+            views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+        index = index.to(self.group.device)
+        output = self.model(views, index, self.epoch + 1)
+        self.optimizer.zero_grad(set_to_none=True)
+        output["loss"].backward()
+        self._check_finite()
+        self.unchecked = (output["loss"].detach(), index)
+        self.optimizer.step()
+        memory = {name: self.group.gather(rows) for name, rows in output["memory"].items()}
+        index = self.group.gather(index)
+        self.objective.end_step(index, memory)
+        with torch.no_grad():
+            values = {"loss": output["loss"], **output["metrics"]}
+            if "feature" in memory:
+                values["feature_agreement"] = memory["feature"].float().mean(0).square().sum()
+            for name, value in values.items():
+                value = torch.as_tensor(value, dtype=torch.float64, device="cpu" if self.group.device.type == "cpu" else None)
+                self.sums[name] = self.sums.get(name, 0) + value.detach()
+        self.step = step + 1
+
+    def _check_finite(self) -> None:
+        """Looks at the loss of the step before, so that a GPU need not wait for the present one."""
+        loss, index = getattr(self, "unchecked", (None, None))
+        if loss is not None and not math.isfinite(loss.item()):
+            where = f"epoch {self.epoch + 1}, step {self.step}"
+            raise UserError(
+                f"the loss is {loss.item()} in {where}; the batch's indices are {index.tolist()}. "
+                "Lower training.learning_rate, or raise objective.temperature"
+            )
+
+    def _mean_loss(self) -> float:
+        return float(self.sums["loss"]) / self.step
+
+    def _end_epoch(self, rate: float, seconds: float) -> None:
+        self._check_finite()
+        self.epoch += 1
+        seconds += self.sums.pop("seconds")
+        row = {
+            "epoch": self.epoch,
+            "learning_rate": rate,
+            "views": self.epoch * self.steps * self.batch_size * self.objective.views,
+        }
+        for name in sorted(self.sums):
+            row[name] = self.group.mean(torch.as_tensor(self.sums[name], dtype=torch.float64) / self.steps).item()
+        row["seconds"] = round(seconds, 3)
+        row["images_per_second"] = round(self.steps * self.batch_size / max(seconds, 1e-9), 1)
+        self.rows.append(row)
+        self.step, self.sums = 0, {}
+        if row.get("feature_agreement", 0) > COLLAPSED:
+            raise UserError(
+                f"collapsed: after epoch {self.epoch} all features are equal (squared length of their mean "
+                f"{row['feature_agreement']:.3f}; loss {row['loss']:.3f}). With few images, raise objective.num_negatives (0: all "
+                "images), lower training.learning_rate, or raise objective.temperature"
+            )
+
+
+def run(section: dict, *, code: str, dataset: Path, parent: Path | None, checkpoint: Path, metrics: Path, scratch: Path,
+        save_minutes: float, max_minutes: float) -> int:  # fmt: skip
+    """Trains one stage and returns the exit code: 0, or 75 if it saved a partial checkpoint and left.
+
+    `section` holds `seed`, `stage` and the sections of the experiment; `scratch` is an undeclared folder for the partial checkpoint
+    and the lock.
+    """
+    stop = _Stop(max_minutes)
+    group = join()
+    if group.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    if not group.first:
+        return _run(section, group, stop, code, dataset, parent, checkpoint, metrics, scratch, save_minutes)
+    with _locked(scratch / "lock"):
+        return _run(section, group, stop, code, dataset, parent, checkpoint, metrics, scratch, save_minutes)
+
+
+def _run(section, group, stop, code, dataset, parent, checkpoint, metrics, scratch, save_minutes) -> int:
+    stage = Stage(section, dataset, parent, group, code)
+    if group.any(group.first and checkpoint.exists() and metrics.exists() and _is_of(checkpoint, stage.fingerprint)):
+        print("another process has finished this stage meanwhile", file=sys.stderr)
+        group.leave()
+        return 0
+    partial = scratch / "partial.pt"
+    stage.resume(partial)
+    finished = stage.run(section["stage"], partial, save_minutes, stop)
+    if finished:
+        stage.sums = {}
+        if group.first:
+            with atomic_path(metrics) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in stage.rows))
+        stage.save(checkpoint)
+        if group.first:
+            partial.unlink(missing_ok=True)
+    elif group.first:
+        print(f"stopped ({stop.reason or 'by another process'}): saved in epoch {stage.epoch + 1} after step {stage.step}; "
+              "start again to go on", file=sys.stderr, flush=True)  # fmt: skip
+        (scratch / "stopped").touch()
+    group.leave()
+    return 0 if finished else STOPPED
+
+
+def _is_of(checkpoint: Path, fingerprint: str) -> bool:
+    try:
+        return load_checkpoint(checkpoint).get("fingerprint") == fingerprint
+    except UserError:
+        return False

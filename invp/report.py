@@ -1,0 +1,226 @@
+"""The study as one self-contained HTML page: what was done, the tables, curves, graph measures, figures, costs, and how to repeat it."""
+
+import base64
+import html
+import io
+import math
+import os
+from pathlib import Path
+
+from invp.figure import read_curves
+from invp.files import atomic_path, read_json
+from invp.summary import cell, folded, note, rows_of, table
+
+STYLE = (Path(__file__).parent / "templates" / "report.css").read_text
+PALETTE = ("#0b6e6e", "#c8553d", "#6a4c93", "#e0a030", "#3d6fb4", "#7a8b3c", "#8c4a2f", "#5f6b73")
+
+
+def escaped(text: object) -> str:
+    return html.escape(str(text))
+
+
+def html_table(header: list[str], body: list[list[str]], best: bool = False) -> str:
+    """An HTML table of words; with `best`, the largest leading number of each column is bold."""
+    marked: set[tuple[int, int]] = set()
+    if best and len(body) > 1:
+        for column in range(len(header)):
+            numbers = {i: number for i, row in enumerate(body) if (number := _leading_number(row[column])) is not None}
+            if numbers and header[column] not in ("epochs", "seeds"):
+                marked |= {(i, column) for i, n in numbers.items() if n == max(numbers.values())}
+    lines = [f"<tr>{''.join(f'<th scope=col>{escaped(w)}</th>' for w in header)}</tr>"]
+    for i, row in enumerate(body):
+        cells = [
+            f"<td>{'<b>' if (i, j) in marked else ''}{escaped(w)}{'</b>' if (i, j) in marked else ''}</td>"
+            for j, w in enumerate(row)
+        ]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<div class=scroll><table>{''.join(lines)}</table></div>"
+
+
+def _leading_number(word: str) -> float | None:
+    try:
+        return float(word.split(" ")[0])
+    except ValueError:
+        return None
+
+
+def picture(path: Path, alternative: str) -> str:
+    """A PNG inside the page."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img src="data:image/png;base64,{data}" alt="{escaped(alternative)}">'
+
+
+def line_plot(series: dict[str, list[tuple[float, float]]], x_label: str, y_label: str) -> str:
+    """A small SVG of lines, a colour a series, inside the page."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(4.6, 3.0), layout="constrained")
+    for i, (label, points) in enumerate(series.items()):
+        axes.plot(
+            *zip(*points, strict=True),
+            label=label,
+            color=PALETTE[i % len(PALETTE)],
+            lw=1.8,
+            marker="o" if len(points) < 12 else None,
+            ms=4,
+        )
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8)
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
+    svg = text.getvalue()
+    return f'<figure role=img aria-label="{escaped(y_label)} against {escaped(x_label)}">{svg[svg.index("<svg") :]}</figure>'
+
+
+def curves_of(section: dict, inputs: list[tuple[str, Path]]) -> dict[str, list[dict]]:
+    """The epochs of each experiment's first seed."""
+    seed = section["seeds"][0]
+    result = {}
+    for name in section["experiments"]:
+        paths = [p for kind, p in inputs if kind == "curves" and f"/{name}/seed-{seed}/" in f"/{p}"]
+        if rows := read_curves(paths):
+            result[name] = rows
+    return result
+
+
+def curve_plots(section: dict, inputs: list[tuple[str, Path]], rows: list[dict]) -> str:
+    """Loss over epochs; graph measures over stages."""
+    curves = curves_of(section, inputs)
+    if not curves:
+        return ""
+    plots = [line_plot({n: [(r["epoch"], r["loss"]) for r in c] for n, c in curves.items()}, "epoch", "training loss")]
+    wanted = {
+        "same_class_share": "same-class share of edges",
+        "neighbour_quality": "neighbour quality (10 nearest)",
+        "overlap_with_previous": "overlap with the stage before",
+        "mutual_share": "share of mutual edges",
+    }
+    for metric, label in wanted.items():
+        series = {}
+        for name in curves:
+            stages = section["loaded"][name]["stages"]
+            points = [(s, v[0]) for s in stages if (v := folded(rows, name, f"graph.{metric}", s))]
+            if points:
+                series[name] = points
+        if series:
+            plots.append(line_plot(series, "epoch", label))
+    return f"<div class=plots>{''.join(plots)}</div>"
+
+
+def stage_table(section: dict, rows: list[dict]) -> str:
+    """The graph's measures by experiment and stage, folded over seeds."""
+    metrics = sorted({r["metric"] for r in rows if r["source"] == "graph"})
+    body = []
+    for name in section["experiments"]:
+        for stage in section["loaded"][name]["stages"]:
+            values = [folded(rows, name, f"graph.{m}", stage) for m in metrics]
+            if any(values):
+                body.append([name, str(stage), *map(cell, values)])
+    return html_table(["experiment", "epoch", *(m.replace("_", " ") for m in metrics)], body) if body else ""
+
+
+def protocol_cards(inputs: list[tuple[str, Path]]) -> str:
+    """What every evaluation's number means: one card for each distinct protocol."""
+    cards: dict[str, list[str]] = {}
+    for kind, path in inputs:
+        if kind == "metrics":
+            content = read_json(path)
+            lines = "".join(
+                f"<dt>{escaped(k.replace('_', ' '))}</dt><dd>{escaped(_words(v))}</dd>" for k, v in content["protocol"].items()
+            )
+            cards.setdefault(f"<h3>{escaped(content['eval'])}</h3><dl>{lines}</dl>", []).append(content["experiment"])
+    parts = [f"<details class=card><summary>{escaped(card[4 : card.index('</h3>')])}: {escaped(', '.join(sorted(set(names))))}"
+             f"</summary>{card}</details>" for card, names in cards.items()]  # fmt: skip
+    return "".join(parts)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_words, value))
+    if isinstance(value, dict):
+        return "; ".join(f"{k} {_words(v)}" for k, v in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def cost_table(inputs: list[tuple[str, Path]]) -> str:
+    """Time, speed's device and memory of every pretraining stage, with the commit and the command's log."""
+    body = []
+    for kind, path in inputs:
+        if kind == "checkpoints":
+            record = read_json(path)
+            section = record["section"]
+            commit = (record["commit"] or "?")[:10] + ("" if record["clean"] else " + changes")
+            body.append([path.parts[-5], str(section["seed"]), str(section["stage"]), f"{record['seconds']:.1f}",
+                         f"{record['peak_memory_mb']:.0f}", record["device"], str(record["threads"]), commit, record["code"]])  # fmt: skip
+    return html_table(["experiment", "seed", "to epoch", "seconds", "peak MB", "device", "threads", "commit", "code digest"], body)
+
+
+def figures_of(inputs: list[tuple[str, Path]]) -> str:
+    parts = []
+    for kind, path in inputs:
+        if kind == "figures":
+            name, seed, figure = path.parts[-4], path.parts[-3], path.stem
+            label = f"{figure.replace('-', ' ').replace('_', ' ')}: {name}, {seed.replace('-', ' ')}"
+            parts.append(f"<figure>{picture(path, label)}<figcaption>{escaped(label)}</figcaption></figure>")
+    return f"<div class=figures>{''.join(parts)}</div>"
+
+
+def explorer_links(section: dict, out: Path, inputs: list[tuple[str, Path]]) -> str:
+    runs = sorted({path.parents[2] for kind, path in inputs if kind == "graphs"})
+    links = [
+        f'<li><a href="{escaped(os.path.relpath(run / "explorer.html", out.parent))}">{escaped(run.parts[-2])}, {escaped(run.name)}</a></li>'
+        for run in runs
+    ]
+    return f"<ul>{''.join(links)}</ul>"
+
+
+def facts(section: dict, rows: list[dict]) -> str:
+    """The study in one paragraph, from its own numbers."""
+    column = section["columns"][0]
+    scored = []
+    for name in section["experiments"]:
+        value = folded(rows, name, column, section["loaded"][name]["stages"][-1])
+        if value and not math.isnan(value[0]):
+            scored.append((value[0], name, cell(value)))
+    if not scored:
+        return ""
+    scored.sort(reverse=True)
+    ranking = "; ".join(f"{escaped(name)} <b>{escaped(text)}</b>" for _, name, text in scored)
+    return f"<p class=lead>{escaped(column)} at the last stage: {ranking}.</p>"
+
+
+def run(section: dict, inputs: list[tuple[str, Path]], out: Path) -> None:
+    """Writes the page; links to explorers are the only ones that leave it."""
+    rows = rows_of(section, [(k, p) for k, p in inputs if k in ("metrics", "graphs", "curves")])
+    header, body = table(section, rows)
+    titles = "".join(f"<dt>{escaped(n)}</dt><dd>{escaped(t)}</dd>" for n, t in section["descriptions"].items())
+    parts = {
+        "Results": html_table(header, body, best=True) + f"<p class=note>{escaped(note(section))}</p>",
+        "Experiments": f"<dl>{titles}</dl>",
+        "Learning and graphs over the stages": curve_plots(section, inputs, rows) + stage_table(section, rows),
+        "Neighbour graphs to look at": explorer_links(section, out, inputs),
+        "Figures": figures_of(inputs),
+        "What each number means": protocol_cards(inputs),
+        "Cost and origin of each stage": cost_table(inputs),
+        "To repeat it": f"<p><code>snakemake --profile profiles/local all</code> at the commit above makes every number here; "
+        f"each artifact's <code>record.json</code> holds its section, inputs, versions and command. "
+        f"<code>python -m invp verify results</code> checks them.</p><p>Study: {escaped(section['study'])}; "
+        f"seeds {escaped(', '.join(map(str, section['seeds'])))}.</p>",
+    }
+    title = section["title"] or section["study"]
+    body_html = "".join(f"<section><h2>{escaped(name)}</h2>{content}</section>" for name, content in parts.items() if content)
+    page = (
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
+        f"<title>{escaped(title)} - Invariance Propagation</title><style>{STYLE(encoding='utf-8')}</style>"
+        f"<header><p class=brand>Invariance Propagation</p><h1>{escaped(title)}</h1><p>{escaped(section['description'])}</p>"
+        f"{facts(section, rows)}</header><main>{body_html}</main></html>"
+    )
+    with atomic_path(out) as temporary:
+        temporary.write_text(page, encoding="utf-8")

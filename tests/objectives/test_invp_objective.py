@@ -1,0 +1,218 @@
+"""The InvP plug-in: its memory, its graph, its options and its state."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from invp.core.neighbours import ABSENT, knn_graph
+from invp.errors import UserError
+from invp.objectives.invp import Config, Objective
+
+N, D = 40, 5
+
+
+class Given(nn.Module):
+    """An encoder whose features are its parameters, so that the gradient by each feature can be read."""
+
+    num_features = D
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(N, D, generator=torch.Generator().manual_seed(1)))
+
+    def forward(self, x):
+        return self.rows[x.flatten().long()]
+
+
+def build(**options) -> Objective:
+    values = {"k": 3, "steps": 2, "num_positives": 4, "num_negatives": 12, "temperature": 0.2, "ramp": "constant"}
+    return Objective(Config(**(values | options)), Given(), nn.Identity(), N, seed=2)
+
+
+def run(objective: Objective, epochs: range, *, lr: float = 0.05) -> list[float]:
+    """Trains for some epochs, the order a function of the epoch; returns the losses."""
+    losses = []
+    for epoch in epochs:
+        objective.begin_epoch(epoch, lambda function: pytest.fail("InvP embeds nothing"))
+        order = torch.randperm(N, generator=torch.Generator().manual_seed(epoch))
+        for index in order.split(8):
+            output = objective([index[:, None]], index, epoch)
+            objective.zero_grad()
+            output["loss"].backward()
+            with torch.no_grad():
+                objective.encoder.rows -= lr * objective.encoder.rows.grad
+            objective.end_step(index, output["memory"])
+            losses.append(output["loss"].item())
+    return losses
+
+
+def test_the_lazy_graph_rewrites_visited_rows_alone_from_the_bank_before_the_update():
+    objective = build()
+    assert (objective.table == ABSENT).all()
+    index = torch.tensor([7, 3, 11])
+    output = objective([index[:, None]], index, 1)
+    feature = torch.nn.functional.normalize(objective.encoder.rows[index].detach(), dim=1)
+    similarity = feature @ objective.bank.T
+    objective.end_step(index, output["memory"])
+    for row, own in enumerate(index.tolist()):
+        order = [j for j in similarity[row].sort(descending=True).indices.tolist() if j != own]
+        assert objective.table[own].tolist() == order[:3]
+    assert (objective.table[[i for i in range(N) if i not in (3, 7, 11)]] == ABSENT).all()
+
+
+@pytest.mark.parametrize("graph", ["epoch", "stage"])
+def test_an_exact_graph_is_the_snapshot_of_the_bank_when_it_is_due(graph):
+    objective = build(graph=graph)
+    objective.stages = (2, 4)
+    for epoch in range(1, 6):
+        before = objective.table.clone()
+        snapshot = knn_graph(objective.memory(), 3)[1]
+        run(objective, range(epoch, epoch + 1))
+        due = graph == "epoch" or epoch in (1, 3, 5)
+        assert torch.equal(objective.table, snapshot if due else before)
+
+
+@pytest.mark.parametrize("graph", ["lazy", "epoch", "stage"])
+def test_state_resumes_to_the_bit(graph):
+    whole, first, second = build(graph=graph), build(graph=graph), build(graph=graph)
+    losses = run(whole, range(1, 7))
+    begun = run(first, range(1, 4))
+    second.load_state_dict(first.state_dict())
+    assert begun + run(second, range(4, 7)) == losses
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
+def test_the_parts_of_a_batch_give_the_gradient_of_the_whole():
+    """What data-parallel training relies on: a rank's rows do not depend on the rest of its batch."""
+    objective = build()
+    run(objective, range(1, 3))
+    index = torch.tensor([4, 9, 30, 2])
+    whole = objective([index[:, None]], index, 3)
+    parts = [objective([part[:, None]], part, 3) for part in index.split(2)]
+    torch.testing.assert_close(whole["loss"], sum(part["loss"] for part in parts) / 2)
+    for name, value in whole["memory"].items():
+        torch.testing.assert_close(value, torch.cat([part["memory"][name] for part in parts]))
+    (gradient,) = torch.autograd.grad(whole["loss"], objective.encoder.rows)
+    (others,) = torch.autograd.grad(sum(part["loss"] for part in parts) / 2, objective.encoder.rows)
+    torch.testing.assert_close(gradient, others)
+
+
+def test_the_ramp_switches_the_invariance_loss_on():
+    objective = build(ramp="binary", ramp_epoch=2, weight=0.6)
+    run(objective, range(1, 3))
+    index = torch.arange(8)
+    for epoch, factor in ((2, 0.0), (3, 0.6)):
+        output = objective([index[:, None]], index, epoch)
+        metrics = output["metrics"]
+        expected = metrics["loss_instance"] + factor * metrics["loss_invariance"]
+        assert metrics["loss_invariance"] > 0 and output["loss"].item() == pytest.approx(expected.item())
+
+
+def test_without_hard_negatives_equals_all_rows_and_more_rows_than_there_are():
+    index = torch.arange(8)
+    losses = []
+    for options in ({"hard_negatives": False}, {"num_negatives": 0}, {"num_negatives": 10**6}, {"num_negatives": N}):
+        objective = build(**options)
+        assert objective.num_near == N
+        run(objective, range(1, 3))
+        losses.append(objective([index[:, None]], index, 3)["loss"].item())
+    assert len(set(losses)) == 1
+    assert build(num_negatives=12).num_near == 12
+
+
+def test_nearest_rows_as_positives_ignore_the_graph():
+    objective = build(positives="knn", num_neighbours=6, num_negatives=2)
+    run(objective, range(1, 3))
+    index = torch.arange(8)
+    feature = torch.nn.functional.normalize(objective.encoder.rows[index].detach(), dim=1)
+    term = torch.exp(feature @ objective.bank.T / 0.2)
+    output = objective([index[:, None]], index, 3)
+    for i in range(8):
+        order = term[i].sort(descending=True).indices.tolist()
+        positives = [j for j in order if j != i][:6]
+        background = (set(order[:2]) - set(positives)) | set(positives)
+        expected = -math.log(sum(term[i, j] for j in positives) / sum(term[i, j] for j in background))
+        alone = objective([index[i : i + 1, None]], index[i : i + 1], 3)["metrics"]["loss_invariance"]
+        assert alone.item() == pytest.approx(expected, abs=1e-5)
+    assert output["metrics"]["num_positives"] == 6
+
+
+@pytest.mark.parametrize("positives", ["hard", "easy", "knn"])
+def test_positives_of_given_anchors(positives):
+    objective = build(positives=positives, num_neighbours=5)
+    run(objective, range(1, 4))
+    anchors = torch.tensor([5, 0, 39])
+    found = objective.positives(anchors)
+    rows = objective.memory()
+    for anchor in anchors.tolist():
+        mine = found["anchor"] == anchor
+        nodes, similarity, hard = found["positive"][mine], found["similarity"][mine], found["hard"][mine]
+        torch.testing.assert_close(similarity, rows[nodes] @ rows[anchor])
+        if positives == "knn":
+            others = [j for j in (rows @ rows[anchor]).sort(descending=True).indices.tolist() if j != anchor]
+            assert sorted(nodes.tolist()) == sorted(others[:5]) and hard.all()
+            continue
+        first = objective.table[anchor].tolist()
+        expected = {j: 2 for i in first for j in objective.table[i].tolist()} | dict.fromkeys(first, 1)
+        expected.pop(anchor, None)
+        assert dict(zip(nodes.tolist(), found["distance"][mine].tolist(), strict=True)) == expected
+        order = similarity.sort(descending=positives == "easy").indices[:4]
+        assert set(nodes[hard].tolist()) == set(nodes[order].tolist())
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 3])
+@pytest.mark.parametrize("options", [{}, {"positives": "knn"}, {"graph": "epoch"}, {"num_negatives": 0}])
+def test_sets_smaller_than_every_option_train(num_samples, options):
+    config = Config(**({"ramp": "constant", "num_negatives": 2} | options))
+    objective = Objective(config, Given(), nn.Identity(), num_samples, seed=0)
+    index = torch.arange(num_samples)
+    for epoch in (1, 2):
+        objective.begin_epoch(epoch, None)
+        output = objective([index[:, None]], index, epoch)
+        output["loss"].backward()
+        objective.end_step(index, output["memory"])
+    assert output["loss"].isfinite() and objective.encoder.rows.grad.isfinite().all()
+
+
+def test_a_collapsed_batch_sits_at_the_uniform_loss():
+    objective = build()
+    with torch.no_grad():
+        objective.encoder.rows[:] = objective.encoder.rows[0]
+    objective.bank.copy_(torch.nn.functional.normalize(objective.encoder.rows.detach(), dim=1))
+    metrics = objective([torch.arange(8)[:, None]], torch.arange(8), 1)["metrics"]
+    assert metrics["loss_instance"].item() == pytest.approx(metrics["uniform_loss"].item(), abs=1e-5)
+    assert metrics["uniform_loss"].item() == pytest.approx(math.log(12)) and metrics["feature_std"] < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("k", 0),
+        ("steps", 0),
+        ("num_positives", 0),
+        ("num_negatives", -1),
+        ("num_neighbours", 0),
+        ("weight", -0.1),
+        ("ramp", "linear"),
+        ("ramp_epoch", -1),
+        ("momentum", 1.0),
+        ("temperature", 0.0),
+        ("graph", "always"),
+        ("background", "none"),
+        ("positives", "soft"),
+        ("eps", -1e-7),
+    ],
+)
+def test_a_wrong_value_is_named(key, value):
+    with pytest.raises(UserError, match=rf"objective: {key} must be .* and is {value!r}"):
+        Config(**{key: value})
+
+
+def test_the_preset_sets_the_authors_ways():
+    config = build(official_compat=True).config
+    assert (config.graph, config.union, config.background, config.eps) == ("lazy", False, "official", 1e-7)
+    with pytest.raises(UserError, match="num_negatives must be at least 2"):
+        build(official_compat=True, num_negatives=1)

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from invp.config import experiment_names, load, load_study
+from invp.errors import UserError
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent / "config" / "experiments"
+STUDIES = sorted((EXPERIMENTS.parent / "studies").glob("*.yaml")) + [EXPERIMENTS.parent / "config.yaml"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for path in EXPERIMENTS.glob("digits-*.yaml"):
+        (tmp_path / path.name).write_text(path.read_text())
+    return tmp_path
+
+
+def write(folder, name, **content):
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize("name", experiment_names(EXPERIMENTS))
+def test_every_experiment_loads(name):
+    assert load(EXPERIMENTS / f"{name}.yaml")["name"] == name
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_every_study_loads(path):
+    study = load_study(yaml.safe_load(path.read_text()), str(path), EXPERIMENTS)
+    assert list(study["loaded"]) == study["experiments"]
+
+
+def test_a_child_changes_only_what_it_says(folder):
+    child = load(write(folder, "digits-hot", extends="digits-invp", objective={"temperature": 0.5}))
+    parent = load(folder / "digits-invp.yaml")
+    assert child["objective"] == {**parent["objective"], "temperature": 0.5}
+    assert {k: v for k, v in child.items() if k not in ("objective", "name")} == {
+        k: v for k, v in parent.items() if k not in ("objective", "name")
+    }
+
+
+def test_another_name_drops_the_parents_options(folder):
+    child = load(write(folder, "digits-x", extends="digits-invp", objective={"name": "instance_discrimination"}))
+    assert "k" not in child["objective"]
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ({"objektive": {"name": "invp"}}, ["objektive", "did you mean 'objective'"]),
+        ({"objective": {"name": "invp", "temprature": 0.1}}, ["temprature", "did you mean 'temperature'"]),
+        ({"objective": {"name": "invb"}}, ["invb", "did you mean 'invp'"]),
+        ({"training": {"epochs": "many"}}, ["epochs", "many"]),
+        ({"training": {"epochs": 20}}, ["stages end at epoch 60"]),
+        ({"stages": [10, 5]}, ["stages must rise"]),
+        ({"stages": "all"}, ["stages must be a list"]),
+        ({"extends": "digits-inpv"}, ["digits-inpv", "did you mean 'digits-invp'"]),
+        ({"evaluations": {"knnn": {}}}, ["knnn", "did you mean 'knn'"]),
+        ({"evaluate_stages": "some"}, ["evaluate_stages"]),
+        ({"dataset": {"name": "digits", "id": "../up"}}, ["id"]),
+    ],
+)
+def test_a_mistake_names_the_file_the_key_and_the_nearest_valid_one(folder, content, words):
+    path = write(folder, "digits-wrong", **{"extends": "digits-invp", **content})
+    with pytest.raises(UserError) as caught:
+        load(path)
+    for word in ["digits-wrong.yaml", *words]:
+        assert word in str(caught.value)
+
+
+def test_extending_in_a_circle_is_an_error(folder):
+    write(folder, "a", extends="b")
+    with pytest.raises(UserError, match="comes back to itself"):
+        load(write(folder, "b", extends="a"))
+
+
+def test_yaml_that_is_none(folder):
+    (folder / "bad.yaml").write_text("a: [1, 2\nb: }")
+    with pytest.raises(UserError, match="bad.yaml"):
+        load(folder / "bad.yaml")
+
+
+def test_a_study_names_the_nearest_experiment(folder):
+    with pytest.raises(UserError, match="did you mean 'digits-invp'"):
+        load_study({"study": "s", "experiments": ["digits-inpv"]}, "s.yaml", folder)
+    with pytest.raises(UserError, match="unknown key 'seed'"):
+        load_study({"study": "s", "experiments": ["digits-invp"], "seed": 1}, "s.yaml", folder)
+
+
+def test_one_id_for_two_data_sets_is_an_error(folder):
+    write(folder, "digits-other", extends="digits-invp", dataset={"name": "digits", "split_seed": 7})
+    with pytest.raises(UserError, match="give one of them an 'id'"):
+        load_study({"study": "s", "experiments": ["digits-invp", "digits-other"]}, "s.yaml", folder)

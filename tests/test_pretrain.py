@@ -1,0 +1,218 @@
+"""Stages, resuming and several processes, for every objective: the same parametrised tests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from invp import sections
+from invp.config import load, plugin_options
+from invp.errors import UserError
+from invp.plugins import plugin_names
+from invp.pretrain import learning_rate, load_checkpoint
+from invp.provenance import code_digest, section_json, step_modules
+
+ROOT = Path(__file__).resolve().parent.parent
+OBJECTIVES = plugin_names("objectives")
+# Small values where the defaults are for large sets.
+SMALL = {"invp": {"num_negatives": 400, "ramp_epoch": 1, "num_positives": 10}, "instance_discrimination": {"num_negatives": 400}}
+
+
+def experiment(objective="invp", norm="batch", **options) -> dict:
+    loaded = load(ROOT / "config" / "experiments" / "digits-invp.yaml")
+    values = {"name": objective, **SMALL.get(objective, {}), **options}
+    loaded["objective"] = plugin_options("objectives", values, "test")
+    loaded["encoder"] |= {"width": 8, "norm": norm}
+    loaded["head"]["dimensions"] = 32
+    loaded["training"] |= {"epochs": 4, "batch_size": 128}
+    loaded["stages"] = [2, 4]
+    return loaded
+
+
+def command(section: dict, dataset: Path, out: Path, parent: Path | None = None, *extra: str) -> list[str]:
+    code = code_digest(step_modules("pretrain", section))
+    inputs = [f"dataset={dataset / 'manifest.json'}", *([f"parent={parent}"] if parent else [])]
+    outputs = [f"checkpoint={out / 'checkpoint.pt'}", f"metrics={out / 'metrics.jsonl'}", f"record={out / 'record.json'}"]
+    return [sys.executable, "-m", "invp", "pretrain", "--section", section_json(section), "--code", code, "--input", *inputs,
+            "--output", *outputs, "--scratch", str(out / "scratch"), *extra]  # fmt: skip
+
+
+def environment(**extra: str) -> dict:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **extra}
+
+
+def train(section, dataset, out, parent=None, *extra, expect=0) -> str:
+    done = subprocess.run(command(section, dataset, out, parent, *extra), cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == expect, done.stderr
+    return done.stderr
+
+
+def losses(*folders: Path) -> list[dict]:
+    rows = [json.loads(line) for folder in folders for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
+
+
+def assert_equal(one, other, path="") -> None:
+    """Equality to the last bit of nested states."""
+    assert type(one) is type(other), path
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), path
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for key in one:
+            assert_equal(one[key], other[key], f"{path}/{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), path
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_equal(a, b, f"{path}/{i}")
+    else:
+        assert one == other, path
+
+
+@pytest.fixture(scope="module")
+def whole(digits, tmp_path_factory):
+    """Each objective trained for four epochs in one stage, once for all tests."""
+    folders = {}
+
+    def of(objective: str) -> Path:
+        if objective not in folders:
+            folders[objective] = tmp_path_factory.mktemp(objective)
+            train(sections.pretrain(experiment(objective), 0, 4), digits["train"], folders[objective])
+        return folders[objective]
+
+    return of
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_cut_into_stages_and_stopped_by_sigterm_it_ends_equal_to_the_bit(objective, whole, digits, tmp_path):
+    one = whole(objective)
+    first, second = tmp_path / "stage-2", tmp_path / "stage-4"
+    train(sections.pretrain(experiment(objective), 0, 2), digits["train"], first)
+    section = sections.pretrain(experiment(objective), 0, 4)
+    process = subprocess.Popen(
+        command(section, digits["train"], second, first / "checkpoint.pt", "--save-minutes", "0"),
+        cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    partial = second / "scratch" / "partial.pt"
+    deadline = time.monotonic() + 120
+    while not partial.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, words = process.communicate(timeout=120)
+    assert process.returncode == 75, words
+    assert "SIGTERM" in words and "start again to go on" in words
+    assert not (second / "checkpoint.pt").exists()
+    words = train(section, digits["train"], second, first / "checkpoint.pt")
+    assert "continuing in epoch" in words
+    assert not partial.exists()
+    a, b = load_checkpoint(one / "checkpoint.pt"), load_checkpoint(second / "checkpoint.pt")
+    for key in ("objective", "optimizer", "epoch", "step"):
+        assert_equal(a[key], b[key], key)
+    assert losses(one) == losses(first, second)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("bank", ["replicated"])
+def test_two_processes_with_half_the_batch_each_equal_one(objective, bank, digits, tmp_path):
+    """Tolerance: one epoch of 11 steps in float32, sums in another order; no batch statistics."""
+    section = sections.pretrain(experiment(objective, norm="group"), 0, 1)
+    train(section, digits["train"], tmp_path / "one")
+    train(section, digits["train"], tmp_path / "two", None, "--processes", "2")
+    a, b = (load_checkpoint(tmp_path / n / "checkpoint.pt")["objective"] for n in ("one", "two"))
+    assert a.keys() == b.keys()
+    for name in a:
+        if a[name].is_floating_point():
+            torch.testing.assert_close(b[name], a[name], rtol=1e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}")
+    for x, y in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
+        assert y["loss"] == pytest.approx(x["loss"], rel=1e-4)
+
+
+def test_max_minutes_saves_and_leaves_with_its_own_code(digits, tmp_path):
+    section = sections.pretrain(experiment(), 0, 4)
+    words = train(section, digits["train"], tmp_path, None, "--max-minutes", "0.0001", expect=75)
+    assert "configured minutes" in words and (tmp_path / "scratch" / "partial.pt").exists()
+
+
+@pytest.mark.parametrize("fault", ["truncated", "flipped", "other options", "empty"])
+def test_a_foreign_or_damaged_partial_checkpoint_is_ignored_with_a_message(fault, whole, digits, tmp_path):
+    section = sections.pretrain(experiment(), 0, 4)
+    partial = tmp_path / "scratch" / "partial.pt"
+    other = sections.pretrain(experiment(temperature=0.5), 0, 4) if fault == "other options" else section
+    train(other, digits["train"], tmp_path, None, "--max-minutes", "0.0001", expect=75)
+    content = bytearray(partial.read_bytes())
+    if fault == "truncated":
+        content = content[: len(content) // 2]
+    elif fault == "empty":
+        content = bytearray()
+    elif fault == "flipped":
+        content[:64] = bytes(64)
+    partial.write_bytes(bytes(content))
+    words = train(section, digits["train"], tmp_path)
+    assert "ignoring a partial checkpoint" in words
+    assert losses(tmp_path) == losses(whole("invp"))
+
+
+def test_a_damaged_parent_is_a_clear_error(whole, digits, tmp_path):
+    parent = tmp_path / "parent.pt"
+    parent.write_bytes((whole("invp") / "checkpoint.pt").read_bytes()[:5000])
+    words = train(sections.pretrain(experiment(), 0, 4), digits["train"], tmp_path / "out", parent, expect=2)
+    assert "parent.pt is damaged" in words and "Traceback" not in words
+
+
+def test_a_rank_that_dies_ends_the_job_at_once(digits, tmp_path):
+    section = sections.pretrain(experiment(), 0, 4)
+    process = subprocess.Popen(
+        command(section, digits["train"], tmp_path, None, "--processes", "2", "--save-minutes", "0"),
+        cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "scratch" / "partial.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    owner = int((tmp_path / "scratch" / "lock").read_text().split()[0])
+    os.kill(owner, signal.SIGKILL)
+    killed = time.monotonic()
+    _, words = process.communicate(timeout=60)
+    assert process.returncode not in (0, 75)
+    assert time.monotonic() - killed < 30
+    assert "SIGKILL" in words or "Signal 9" in words
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_equal_features_are_reported_as_a_collapse(digits, tmp_path):
+    section = sections.pretrain(experiment(num_negatives=8), 0, 4)
+    section["training"] |= {"learning_rate": 0.3, "schedule": "constant"}
+    section["objective"]["temperature"] = 1.0
+    words = train(section, digits["train"], tmp_path, expect=2)
+    assert "collapsed" in words and "num_negatives" in words and "Traceback" not in words
+
+
+def test_an_infinite_loss_stops_the_run_and_names_the_batch(digits, tmp_path):
+    section = sections.pretrain(experiment(), 0, 4)
+    section["training"] |= {"learning_rate": 1e30, "schedule": "constant"}
+    words = train(section, digits["train"], tmp_path, expect=2)
+    assert "indices" in words and "learning_rate" in words
+
+
+def test_schedules():
+    base = {"learning_rate": 1.0, "warmup_epochs": 0, "drops": [4, 6], "drop_factor": 0.1, "epochs": 8}
+    rates = [learning_rate({**base, "schedule": "multistep"}, e) for e in range(1, 9)]
+    assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    rates = [learning_rate({**base, "schedule": "cosine"}, e) for e in range(1, 9)]
+    assert rates[0] == 1 and rates[4] == pytest.approx(0.5) and rates == sorted(rates, reverse=True)
+    assert learning_rate({**base, "schedule": "constant", "warmup_epochs": 4}, 1) == 0.25
+    with pytest.raises(UserError, match="valid"):
+        learning_rate({**base, "schedule": "step"}, 1)
+
+
+def test_stages_outside_the_section_do_not_change_it_but_for_a_graph_by_stage():
+    a, b = experiment(), experiment()
+    b["stages"] = [1, 2, 3, 4]
+    assert sections.pretrain(a, 0, 4) == sections.pretrain(b, 0, 4)
+    a["objective"]["graph"] = b["objective"]["graph"] = "stage"
+    assert sections.pretrain(a, 0, 4) != sections.pretrain(b, 0, 4)

@@ -1,0 +1,100 @@
+"""What reruns after an edit, and what does not: the jobs that Snakemake plans, against those it should."""
+
+import pytest
+
+INVP, INSTANCE = "invp/objectives/invp.py", "invp/objectives/instance_discrimination.py"
+# After a change of one experiment: two stages, two graphs, features of train and test, two evaluations, and what sums up.
+ONE_EXPERIMENT = {"pretrain": 2, "graph": 2, "features": 2, "evaluate": 2, "explorer": 1, "summary": 1, "report": 1}
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    return finished.copy(tmp_path / "project")
+
+
+def append(project, path, text):
+    with open(project.folder / path, "a") as file:
+        file.write(text)
+
+
+def test_a_comment_a_docstring_formatting_or_a_touch_rerun_nothing(project):
+    append(project, INVP, "\n# a comment\n")
+    append(project, "invp/evals/knn.py", "\n\n\n# another\n")
+    project.edit(INVP, '"""', '"""Other words. ')
+    (project.folder / "invp/data.py").touch()
+    (project.folder / "config/experiments/smoke-invp.yaml").touch()
+    (project.folder / "results/smoke-invp/seed-0/pretrain/stage-1/checkpoint.pt").touch()
+    assert project.planned() == {}
+
+
+def test_the_formula_of_invp_reruns_invp_alone(project):
+    append(project, INVP, "\nCHANGED = 1\n")
+    planned = project.planned()
+    assert {k: planned.get(k) for k in ONE_EXPERIMENT} == ONE_EXPERIMENT
+    words = project.snakemake("all", "-n")
+    assert "smoke-instance-discrimination/seed-0/pretrain" not in words.split("Job stats")[-1] or "pretrain" in planned
+
+
+def test_an_evaluations_code_or_option_reruns_it_alone(project):
+    append(project, "invp/evals/knn.py", "\nCHANGED = 1\n")
+    assert project.planned() == {"evaluate": 2, "summary": 1, "report": 1}
+
+
+def test_an_evaluations_option(project):
+    project.edit("config/experiments/digits-invp.yaml", "knn: {}", "knn: {k: [100]}")
+    assert project.planned() == {"evaluate": 2, "summary": 1, "report": 1}
+
+
+def test_a_data_sets_code_reruns_its_shards_and_what_uses_them(project):
+    append(project, "invp/datasets/digits.py", "\nCHANGED = 1\n")
+    assert project.planned()["prepare"] == 2 and project.planned()["pretrain"] == 4
+    project.run("true")
+
+
+def test_another_data_sets_code_reruns_nothing(project):
+    append(project, "invp/datasets/cifar10.py", "\nCHANGED = 1\n")
+    assert project.planned() == {}
+
+
+def test_a_default_value_reruns_those_that_use_it(project):
+    project.edit(INVP, "ramp: str = \"binary\"", "ramp: str = \"constant\"")
+    assert project.planned()["pretrain"] == 2
+
+
+def test_one_more_stage_runs_one_more_stage(project):
+    project.edit("config/experiments/smoke-invp.yaml", "epochs: 2", "epochs: 3")
+    before = project.planned()
+    assert before["pretrain"] == 4  # the schedule's horizon changes a result
+    project.edit("config/experiments/smoke-invp.yaml", "epochs: 3", "epochs: 2")
+    project.edit("config/experiments/smoke-invp.yaml", "stages: [1, 2]", "stages: [1]")
+    assert "pretrain" not in project.planned()
+
+
+def test_one_more_seed_runs_only_the_new_one(project):
+    project.edit("config/studies/smoke.yaml", "seeds: [0]", "seeds: [0, 1]")
+    planned = project.planned()
+    assert planned == {"pretrain": 4, "graph": 4, "features": 4, "evaluate": 4, "explorer": 2, "summary": 1, "report": 1}
+
+
+def test_one_more_evaluation_runs_only_that(project):
+    project.edit("config/experiments/digits-invp.yaml", "  knn: {}", "  knn: {}\n  knn-features: {name: knn, features: feature}")
+    assert project.planned() == {"evaluate": 2, "summary": 1, "report": 1}
+
+
+def test_two_options_that_swap_their_values_are_seen(project):
+    project.edit("config/experiments/smoke-invp.yaml", "ramp_epoch: 1", "ramp_epoch: 1, k: 3, steps: 4")
+    project.snakemake("all", "--touch")  # as if it had run with k = 3 and l = 4
+    project.edit("config/experiments/smoke-invp.yaml", "k: 3, steps: 4", "k: 4, steps: 3")
+    assert project.planned() != {}
+
+
+def test_a_profile_reruns_nothing(project):
+    append(project, "profiles/local/config.yaml", "\nset-threads: [pretrain=2]\nset-resources: [pretrain:mem_mb=9000]\n")
+    assert project.planned() == {}
+
+
+def test_a_deleted_intermediate_is_not_missed_and_a_deleted_result_is(project):
+    (project.folder / "results/smoke-invp/seed-0/pretrain/stage-1/checkpoint.pt").unlink()
+    assert project.planned() == {}
+    (project.folder / "results/smoke-invp/seed-0/evals/knn/stage-2/metrics.json").unlink()
+    assert project.planned() == {"evaluate": 1, "summary": 1, "report": 1}

@@ -1,0 +1,110 @@
+"""The whole workflow on a small study: from nothing to the report."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from invp.files import read_table
+
+
+def test_from_nothing_to_the_report(finished):
+    results = finished.folder / "results"
+    assert "knn.top1" in finished.words and "smoke-invp" in finished.words  # the printed table
+    rows = list(csv.DictReader((results / "summary.csv").open()))
+    assert {r["experiment"] for r in rows} == {"smoke-invp", "smoke-instance-discrimination"}
+    assert {r["source"] for r in rows} >= {"knn", "linear", "graph", "training"}
+    page = (results / "report.html").read_text()
+    assert "smoke-invp" in page and not re.search(r'(src|href)="https?:', page)
+    graph = read_table(results / "smoke-invp/seed-0/graph/stage-2/knn.arrow")
+    assert graph.column_names == ["index", "neighbours", "similarities"] and graph.num_rows == 1437
+    assert (results / "smoke-invp/seed-0/explorer.html").stat().st_size > 10_000
+
+
+def test_again_it_runs_no_job(finished):
+    assert finished.planned() == {}
+
+
+def test_every_artifact_verifies_and_an_altered_truncated_or_foreign_one_does_not(finished, tmp_path):
+    project = finished.copy(tmp_path / "copy")
+    assert "0 faults" in project.invp("verify")
+    results = project.folder / "results"
+    metrics = results / "smoke-invp/seed-0/evals/knn/stage-2/metrics.json"
+    metrics.write_text(metrics.read_text().replace("1", "2", 1))
+    features = next((results / "smoke-invp/seed-0/features/stage-2").glob("*-test.arrow"))
+    features.write_bytes(features.read_bytes()[:-50])
+    shard = next((results / "datasets/digits/train").glob("shard-*.arrow"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(bytes(content))
+    (results / "smoke-invp/seed-0/extra.bin").write_bytes(b"?")
+    words = project.invp("verify", "results", expect=1)
+    for kind, name in (("altered", "metrics.json"), ("truncated", features.name), ("altered", shard.name), ("orphaned", "extra.bin")):
+        assert re.search(rf"{kind}.*{re.escape(name)}", words), words
+
+
+def test_why_names_inputs_and_code(finished):
+    words = finished.invp("why", "results/smoke-invp/seed-0/graph/stage-2/knn.arrow")
+    assert "checkpoint.pt (as it was)" in words and "invp/graph.py" in words and "as it is now" in words
+
+
+def test_every_record_answers_what_the_artifact_is(finished):
+    records = [*(finished.folder / "results").rglob("record.json"), *(finished.folder / "results").rglob("*.record.json")]
+    assert len(records) > 15
+    for path in records:
+        record = json.loads(path.read_text())
+        assert record["section"] and record["code"] and record["versions"] and record["device"] and record["command"], path
+        assert record["outputs"] and record["seconds"] >= 0
+
+
+def test_results_travel_to_another_folder_and_rerun_nothing(finished, new_project):
+    import shutil
+
+    for part in ("results", ".snakemake"):
+        shutil.copytree(finished.folder / part, new_project.folder / part)
+    assert new_project.planned() == {}
+    assert "0 faults" in new_project.invp("verify")
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("study: s\nexperiments: [smoke-invb]\n", ["bad.yaml", "smoke-invb", "smoke-invp"]),
+        ("study: s\nexperimants: [smoke-invp]\n", ["bad.yaml", "experimants", "experiments"]),
+        ("study: s\nexperiments: [smoke-invp]\nseeds: many\n", ["bad.yaml", "seeds", "many"]),
+    ],
+)
+def test_a_wrong_study_fails_before_any_job_in_one_readable_message(new_project, content, words):
+    (new_project.folder / "bad.yaml").write_text(content)
+    output = new_project.snakemake("all", study="bad.yaml", expect=1)
+    assert "Traceback" not in output and len(output.splitlines()) < 12, output
+    for word in words:
+        assert word in output
+    assert not (new_project.folder / "results").exists()
+
+
+def test_a_missing_data_path_fails_before_any_job(new_project):
+    (new_project.folder / "bad.yaml").write_text("study: s\nexperiments: [cifar10-invp]\n")
+    output = new_project.snakemake("all", study="bad.yaml", expect=1, INVP_DATA="/nowhere/at/all")
+    assert "Traceback" not in output and "/nowhere/at/all" in output, output
+    assert not (new_project.folder / "results").exists()
+
+
+def test_format_and_lint(root):
+    subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=root, check=True)
+    files = ["Snakefile", "workflow"]
+    subprocess.run([sys.executable, "-m", "snakefmt", "--check", *files], cwd=root, check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-m", "snakemake", "--lint"], cwd=root, capture_output=True, text=True)
+    findings = re.findall(r"^ +\* ([^\n:]+)", done.stdout + done.stderr, re.MULTILINE)
+    assert set(findings) <= {"No conda environment or container defined", "Specify a conda environment or container for each rule."}, findings
+
+
+def test_every_rule_has_log_benchmark_threads_resources_and_names(root):
+    for path in (root / "workflow" / "rules").glob("*.smk"):
+        for text in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+            name = text.split(":")[0]
+            for key in ("input" if name != "prepare" else "output", "output", "log", "benchmark", "params", "threads", "resources", "shell"):
+                assert f"\n    {key}:" in text, f"{name} in {path.name} has no {key}"

@@ -1,0 +1,167 @@
+"""Paths, loading and checking of experiments, what a rule tracks, and input functions; no rule."""
+
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+ROOT = ROOT.parent if ROOT.name == "workflow" else ROOT
+sys.path.insert(0, str(ROOT))
+
+from invp import sections
+from invp.config import load_study
+from invp.errors import UserError
+from invp.plugins import load_plugin
+from invp.provenance import code_digest, section_json, step_modules
+
+DATA_ROOT = config.pop("data_root", None) or os.environ.get("INVP_DATA") or "data"
+MACHINE = config.pop("machine", {})  # what a profile says of processes and minutes: it changes no result
+PYTHON = f"{sys.executable} -m invp"
+RUN = "results/{experiment}/seed-{seed}"
+
+
+def load_or_explain():
+    where = ", ".join(map(str, workflow.configfiles)) or "config/config.yaml"
+    try:
+        study = load_study(config, where, ROOT / "config" / "experiments")
+        for dataset_id, dataset in study["datasets"].items():
+            check_data_path(dataset_id, dataset)
+        return study
+    except UserError as error:
+        # A traceback would hide the one line that helps; Snakemake prints this as it is.
+        raise WorkflowError(str(error))
+
+
+def check_data_path(dataset_id, dataset):
+    """Fails before any job starts if raw data is missing that no prepared shards replace."""
+    plugin = load_plugin("datasets", dataset["name"])
+    missing = [s for s in plugin.SPLITS if not Path(f"results/datasets/{dataset_id}/{s}/manifest.json").exists()]
+    if missing and hasattr(plugin, "check_root"):
+        plugin.check_root(plugin.Config(**{k: v for k, v in dataset.items() if k != "name"}), Path(DATA_ROOT))
+
+
+STUDY = load_or_explain()
+EXPERIMENTS = STUDY["loaded"]
+SEEDS = STUDY["seeds"]
+ALL_EVALS = sorted({name for e in EXPERIMENTS.values() for name in e["evaluations"]}) or ["none"]
+ALL_FIGURES = sorted({name for e in EXPERIMENTS.values() for name in e["figures"]}) or ["none"]
+
+
+wildcard_constraints:
+    experiment="|".join(EXPERIMENTS),
+    seed=r"\d+",
+    stage=r"\d+",
+    dataset="|".join(STUDY["datasets"]),
+    split="train|test|val|unlabelled",
+    eval="|".join(ALL_EVALS),
+    figure="|".join(ALL_FIGURES),
+
+
+# What a rule tracks: its section as one string, and the digest of the code that it runs.
+def section(step, **names):
+    """A params function: the canonical JSON of what `step` sees."""
+
+    def of(wildcards):
+        return section_json(section_of(step, wildcards))
+
+    return of
+
+
+def section_of(step, w):
+    e = EXPERIMENTS[w.experiment] if hasattr(w, "experiment") else None
+    if step == "prepare":
+        return sections.prepare(STUDY["datasets"][w.dataset], w.split)
+    if step == "pretrain":
+        return sections.pretrain(e, int(w.seed), int(w.stage))
+    if step == "graph":
+        return sections.graph(e, int(w.seed), int(w.stage))
+    if step == "explorer":
+        return sections.explorer(e, int(w.seed))
+    if step == "features":
+        return sections.features(e, int(w.seed), int(w.stage), w.split)
+    if step == "evaluate":
+        return sections.evaluate(e, int(w.seed), int(w.stage), w.eval)
+    if step == "figure":
+        return sections.figure(e, int(w.seed), w.figure)
+    return getattr(sections, step)(STUDY)
+
+
+def code(step):
+    """A params function: the digest of the modules that `step` runs for these wildcards."""
+    return lambda wildcards: code_digest(step_modules(step, section_of(step, wildcards)))
+
+
+def manifest(dataset_id, split):
+    return f"results/datasets/{dataset_id}/{split}/manifest.json"
+
+
+def training_manifest(w):
+    return manifest(EXPERIMENTS[w.experiment]["dataset_id"], "train")
+
+
+def named(**files):
+    """The `--input` words of a rule: NAME=PATH for every file."""
+    words = []
+    for name, paths in files.items():
+        words += [f"{name}={path}" for path in ([paths] if isinstance(paths, str) else paths)]
+    return words
+
+
+def words(wildcards, input):
+    """A params function: the named inputs of a job as NAME=PATH."""
+    return named(**{name: value for name, value in input.items()})
+
+
+def stages_of(experiment):
+    return EXPERIMENTS[experiment]["stages"]
+
+
+def evaluated_stages(experiment):
+    return stages_of(experiment) if EXPERIMENTS[experiment]["evaluate_stages"] == "all" else stages_of(experiment)[-1:]
+
+
+def runs():
+    """The path of every experiment and seed of the study, with the experiment's name."""
+    return [(name, RUN.format(experiment=name, seed=seed)) for name in EXPERIMENTS for seed in SEEDS]
+
+
+def has_graph(experiment):
+    return EXPERIMENTS[experiment]["graph"]["snapshot"]
+
+
+def checkpoints():
+    return [f"{run}/pretrain/stage-{s}/checkpoint.pt" for name, run in runs() for s in stages_of(name)]
+
+
+def curves():
+    return [f"{run}/pretrain/stage-{s}/metrics.jsonl" for name, run in runs() for s in stages_of(name)]
+
+
+def graph_summaries():
+    return [f"{run}/graph/stage-{s}/summary.json" for name, run in runs() if has_graph(name) for s in stages_of(name)]
+
+
+def explorers():
+    return [f"{run}/explorer.html" for name, run in runs() if has_graph(name)]
+
+
+def evaluation_metrics():
+    return [
+        f"{run}/evals/{evaluation}/stage-{s}/metrics.json"
+        for name, run in runs()
+        for evaluation in EXPERIMENTS[name]["evaluations"]
+        for s in evaluated_stages(name)
+    ]
+
+
+def figure_files():
+    return [f"{run}/figures/{figure}.png" for name, run in runs() for figure in EXPERIMENTS[name]["figures"]]
+
+
+def show_summary():
+    path = Path("results/summary.txt")
+    if path.exists():
+        print(path.read_text(), end="")
+        print("report: results/report.html")

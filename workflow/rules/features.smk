@@ -1,0 +1,23 @@
+rule features:
+    input:
+        checkpoint=f"{RUN}/pretrain/stage-{{stage}}/checkpoint.pt",
+        dataset="results/datasets/{dataset}/{split}/manifest.json",
+    output:
+        features=f"{RUN}/features/stage-{{stage}}/{{dataset}}-{{split}}.arrow",
+        record=f"{RUN}/features/stage-{{stage}}/{{dataset}}-{{split}}.record.json",
+    log:
+        "results/logs/features/{experiment}-seed-{seed}-stage-{stage}-{dataset}-{split}.log",
+    benchmark:
+        "results/benchmarks/features/{experiment}-seed-{seed}-stage-{stage}-{dataset}-{split}.tsv"
+    params:
+        section=section("features"),
+        code=code("features"),
+        words=words,
+    threads: 1
+    resources:
+        runtime=240,
+        mem_mb=8000,
+        gpu=0,
+    shell:
+        "{PYTHON} features --section {params.section:q} --code {params.code} --input {params.words} --workers {threads}"
+        " --output features={output.features} record={output.record} > {log} 2>&1"
