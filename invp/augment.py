@@ -1,32 +1,183 @@
-from dataclasses import dataclass, field
-import torch, torch.nn.functional as F
+"""Batched augmentation on the device: each sample has its own parameters, drawn from (seed, epoch, step, view).
+
+Parameters follow torchvision's RandomResizedCrop, ColorJitter, RandomGrayscale, GaussianBlur and RandomHorizontalFlip. They are drawn
+on the CPU for the whole batch and then cut to the rows of this process, so that the number of processes changes nothing.
+B images, H x W pixels.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from kornia.color import hsv_to_rgb, rgb_to_hsv
+from kornia.filters import gaussian_blur2d
+from torch import Tensor
+
+from invp.core.selection import mixed_seed
+from invp.errors import UserError
+
+GREY = (0.2989, 0.587, 0.114)  # torchvision's weights
+
+
 @dataclass
 class Augmentation:
-    size: int = 32
+    """`size` in pixels; `jitter` is brightness, contrast, saturation, hue; probabilities are per image."""
+
+    size: int = 224
     crop_scale: list[float] = field(default_factory=lambda: [0.2, 1.0])
-    crop_ratio: list[float] = field(default_factory=lambda: [0.75, 4/3])
+    crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])
     flip: bool = False
-    jitter: list[float] = field(default_factory=lambda: [0., 0., 0., 0.])
+    jitter: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
     jitter_probability: float = 0.0
     grayscale: float = 0.0
     blur_sigma: list[float] = field(default_factory=lambda: [0.1, 2.0])
     blur_probability: float = 0.0
-    mean: list[float] = field(default_factory=lambda: [0.5,0.5,0.5])
-    std: list[float] = field(default_factory=lambda: [0.25,0.25,0.25])
+    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+
+    def __post_init__(self) -> None:
+        for name, length in (("crop_scale", 2), ("crop_ratio", 2), ("jitter", 4), ("blur_sigma", 2), ("mean", 3), ("std", 3)):
+            if len(getattr(self, name)) != length:
+                raise UserError(f"augmentation.{name} must hold {length} numbers, not {getattr(self, name)}")
+        for name in ("jitter_probability", "grayscale", "blur_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"augmentation.{name} must be between 0 and 1, not {getattr(self, name)}")
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise UserError(f"augmentation.crop_scale must rise within (0, 1], unlike {self.crop_scale}")
+
+
+def crop_boxes(count: int, height: int, width: int, scale: list[float], ratio: list[float], generator: torch.Generator) -> Tensor:
+    """Boxes (top, left, height, width) in whole pixels, count x 4, distributed as torchvision's RandomResizedCrop.
+
+    Ten tries for each, then the central crop of a permitted ratio.
+    """
+    tries = 10
+    area = height * width * torch.empty(count, tries).uniform_(*scale, generator=generator)
+    aspect = torch.empty(count, tries).uniform_(math.log(ratio[0]), math.log(ratio[1]), generator=generator).exp()
+    w, h = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first = fits.int().argmax(1, keepdim=True)
+    w, h = w.gather(1, first)[:, 0], h.gather(1, first)[:, 0]
+    top = (torch.rand(count, generator=generator) * (height - h + 1)).floor()
+    left = (torch.rand(count, generator=generator) * (width - w + 1)).floor()
+    none = ~fits.any(1)
+    if none.any():
+        whole = width / height
+        central_w = round(height * ratio[1]) if whole > ratio[1] else width
+        central_h = round(width / ratio[0]) if whole < ratio[0] else height
+        values = ((height - central_h) // 2, (width - central_w) // 2, central_h, central_w)
+        for column, value in zip((top, left, h, w), values, strict=True):
+            column[none] = value
+    return torch.stack([top, left, h, w], 1)
+
+
+def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor) -> Tensor:
+    """Each image's box (top, left, height, width), resized to size x size with bilinear interpolation, flipped where asked."""
+    height, width = images.shape[-2:]
+    top, left, h, w = boxes.to(images.device).unbind(1)
+    theta = torch.zeros(len(images), 2, 3, device=images.device)
+    theta[:, 0, 0] = torch.where(flip.to(images.device), -w, w) / width
+    theta[:, 1, 1] = h / height
+    theta[:, 0, 2] = (2 * left + w) / width - 1
+    theta[:, 1, 2] = (2 * top + h) / height - 1
+    grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def to_grey(images: Tensor) -> Tensor:
+    """The luminance of Bx3xHxW, Bx1xHxW."""
+    return (images * images.new_tensor(GREY)[:, None, None]).sum(1, keepdim=True)
+
+
+def _blend(one: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    return torch.lerp(other, one, factor[:, None, None, None]).clamp_(0, 1)
+
+
+def _brightness(images: Tensor, factor: Tensor) -> Tensor:
+    return (images * factor[:, None, None, None]).clamp_(0, 1)
+
+
+def _contrast(images: Tensor, factor: Tensor) -> Tensor:
+    return _blend(images, to_grey(images).mean((1, 2, 3), keepdim=True).expand_as(images), factor)
+
+
+def _saturation(images: Tensor, factor: Tensor) -> Tensor:
+    return _blend(images, to_grey(images).expand_as(images), factor)
+
+
+def _hue(images: Tensor, shift: Tensor) -> Tensor:
+    hsv = rgb_to_hsv(images)
+    hsv[:, 0] = (hsv[:, 0] + 2 * math.pi * shift[:, None, None]) % (2 * math.pi)
+    return hsv_to_rgb(hsv)
+
+
+ADJUSTMENTS = (_brightness, _contrast, _saturation, _hue)
+
+
 class Augment:
-    def __init__(self, o): self.o=o
-    def __call__(self, x, key, rows=None, global_batch=None):
-        o=self.o; B=len(x); n=global_batch or B
-        g=torch.Generator().manual_seed(hash(key) & 0x7fffffffffff)
-        H,W=x.shape[-2:]
-        area=torch.empty(n).uniform_(*o.crop_scale,generator=g); import math
-        r=torch.exp(torch.empty(n).uniform_(math.log(o.crop_ratio[0]),math.log(o.crop_ratio[1]),generator=g))
-        w=(area*r).sqrt().clamp(max=1); h=(area/r).sqrt().clamp(max=1)
-        cx=(torch.rand(n,generator=g)*2-1)*(1-w); cy=(torch.rand(n,generator=g)*2-1)*(1-h)
-        t=torch.zeros(n,2,3); t[:,0,0]=w;t[:,1,1]=h;t[:,0,2]=cx;t[:,1,2]=cy
-        if rows is not None: t=t[rows]
-        x=x.float()/255
-        x=F.grid_sample(x,F.affine_grid(t,(B,x.shape[1],o.size,o.size),align_corners=False),mode='bilinear',padding_mode='reflection',align_corners=False)
-        if x.shape[1]==1: x=x.expand(-1,3,-1,-1)
-        m=torch.tensor(o.mean)[:,None,None]; s=torch.tensor(o.std)[:,None,None]
-        return (x-m)/s
+    """The augmentation that the options describe, as a function of a batch and a key."""
+
+    def __init__(self, options: Augmentation):
+        self.options = options
+
+    def __call__(self, images: Tensor, key: tuple[int, ...], rows: slice, global_batch: int) -> Tensor:
+        """Augments uint8 images Bx(1|3)xHxW, the `rows` of a global batch, to normalised floats Bx3xsizexsize.
+
+        `key` is (seed, epoch, step, view); equal keys give equal parameters.
+        """
+        options = self.options
+        generator = torch.Generator().manual_seed(mixed_seed(*key))
+        boxes = crop_boxes(global_batch, *images.shape[-2:], options.crop_scale, options.crop_ratio, generator)
+        draws = torch.rand(global_batch, 4, generator=generator)
+        flip = (draws[:, 0] < 0.5) if options.flip else torch.zeros(global_batch, dtype=torch.bool)
+        result = crop_and_resize(images.float().div_(255), boxes[rows], options.size, flip[rows])
+        result = result.expand(-1, 3, -1, -1) if result.shape[1] == 1 else result
+        if options.jitter_probability and any(options.jitter):
+            result = self._jittered(result, (draws[:, 1] < options.jitter_probability)[rows], global_batch, rows, generator)
+        if options.grayscale:
+            chosen = (draws[:, 2] < options.grayscale)[rows].to(result.device)
+            result = torch.where(chosen[:, None, None, None], to_grey(result), result)
+        if options.blur_probability:
+            sigma = torch.empty(global_batch).uniform_(*options.blur_sigma, generator=generator)[rows]
+            result = self._blurred(result, (draws[:, 3] < options.blur_probability)[rows], sigma)
+        return normalised(result, options.mean, options.std)
+
+    def after_crop(self) -> Augmentation:
+        """The options of what is left to do for images that were cropped where they were decoded."""
+        return replace(self.options, crop_scale=[1.0, 1.0], crop_ratio=[1.0, 1.0])
+
+    def _jittered(self, images: Tensor, chosen: Tensor, count: int, rows: slice, generator: torch.Generator) -> Tensor:
+        """Colour jitter, each sample with its own factors and its own order of the four adjustments."""
+        strengths = self.options.jitter
+        factors = torch.stack([torch.empty(count).uniform_(max(0.0, 1 - s), 1 + s, generator=generator) for s in strengths[:3]], 1)
+        hue = torch.empty(count, 1).uniform_(-strengths[3], strengths[3], generator=generator)
+        factors = torch.cat([factors, hue], 1)[rows]
+        order = torch.rand(count, 4, generator=generator).argsort(1)[rows]
+        images = images.contiguous().clone()
+        for place in range(4):
+            for number, adjust in enumerate(ADJUSTMENTS):
+                if not strengths[number]:
+                    continue
+                index = (chosen & (order[:, place] == number)).nonzero()[:, 0]
+                if len(index):
+                    index, factor = index.to(images.device), factors[index, number].to(images.device)
+                    images[index] = adjust(images[index], factor)
+        return images
+
+    def _blurred(self, images: Tensor, chosen: Tensor, sigma: Tensor) -> Tensor:
+        index = chosen.nonzero()[:, 0]
+        if not len(index):
+            return images
+        sigma = sigma[index].to(images.device)
+        # 23 pixels at 224 px, as in SimCLR: a tenth of the side, odd.
+        width = max(3, self.options.size // 10 // 2 * 2 + 1)
+        index = index.to(images.device)
+        images = images.contiguous().clone()
+        images[index] = gaussian_blur2d(images[index], (width, width), torch.stack([sigma, sigma], 1))
+        return images
+
+
+def normalised(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
+    """Images in [0, 1] (Bx3xHxW) minus the mean, over the standard deviation, by channel."""
+    return (images - images.new_tensor(mean)[:, None, None]) / images.new_tensor(std)[:, None, None]

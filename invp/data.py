@@ -1,27 +1,180 @@
-import numpy as np, torch, pyarrow as pa
-import torch.nn.functional as F
+"""Prepared shards, and batches of them. N images, B batch, C channels, H x W pixels."""
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from invp.augment import Augment, crop_boxes, normalised
+from invp.core.selection import mixed_seed
+from invp.errors import UserError
 from invp.files import read_json, read_table
+
+RESIDENT_BYTES = 4 << 30  # sets of equal-sized images up to this size are kept whole on the device
+
+
 class Shards:
-    def __init__(self, folder):
-        self.manifest=read_json(Path(folder)/"manifest.json"); m=self.manifest
-        self.num_samples=m["num_samples"]; self.classes=m["classes"]; self.shape=m["shape"]; self.format=m["format"]
-        ts=[read_table(Path(folder)/s["file"]) for s in m["shards"]]
-        t=pa.concat_tables(ts)
-        self.labels=torch.tensor(t["label"].to_numpy().astype("int64"))
-        self._x=torch.tensor(np.stack([np.frombuffer(b,np.uint8) for b in t["image"].to_pylist()]).reshape(-1,*self.shape))
-    def images(self,i): return self._x[i]
-def epoch_order(n,seed,epoch): return torch.randperm(n,generator=torch.Generator().manual_seed(seed*1000003+epoch))
-def train_batches(shards,*,order,batch_size,start_step,rank,world,device,augmentation,seed,epoch,views,workers=1):
-    local=batch_size//world
-    for step in range(start_step,len(order)//batch_size):
-        rows=slice(rank*local,(rank+1)*local)
-        i=order[step*batch_size:(step+1)*batch_size][rows]
-        x=shards.images(i)
-        yield step,i,[augmentation(x,(seed,epoch,step,v),rows,batch_size) for v in range(views)]
-def eval_batches(shards,*,size,batch_size,device,mean,std,workers=1,crop=None):
-    for a in range(0,shards.num_samples,batch_size):
-        i=torch.arange(a,min(a+batch_size,shards.num_samples)); x=shards.images(i).float()/255
-        x=F.interpolate(x,(size,size),mode="bilinear")
-        if x.shape[1]==1: x=x.expand(-1,3,-1,-1)
-        yield i,(x-torch.tensor(mean)[:,None,None])/torch.tensor(std)[:,None,None]
+    """A prepared split: memory-mapped, or, for small images, views of the mapped pixels without a copy."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.manifest = read_json(self.folder / "manifest.json")
+        self.num_samples: int = self.manifest["num_samples"]
+        self.classes: list[str] = self.manifest["classes"]
+        self.format: str = self.manifest["format"]
+        self.shape: list[int] | None = self.manifest["shape"]
+        self._tables = [read_table(self.folder / shard["file"]) for shard in self.manifest["shards"]]
+        rows = [len(table) for table in self._tables]
+        if rows != [shard["rows"] for shard in self.manifest["shards"]] or sum(rows) != self.num_samples:
+            raise UserError(f"{self.folder}: the shards do not hold the rows that manifest.json names; prepare it again")
+        self._starts = np.cumsum([0, *rows])
+        self._pixels = [self._view(table) for table in self._tables] if self.format == "uint8" else []
+        self._resident: Tensor | None = None
+        columns = [table["label"].fill_null(-1).to_numpy() for table in self._tables]
+        self.labels = torch.from_numpy(np.concatenate(columns).astype(np.int64))
+
+    def _view(self, table: pa.Table) -> np.ndarray:
+        """The pixels of a shard, rows x C x H x W, as they lie in the mapped file."""
+        chunks = table["image"].chunks
+        views = [np.frombuffer(c.buffers()[1], np.uint8, len(c) * c.type.byte_width, c.offset * c.type.byte_width) for c in chunks]
+        return (views[0] if len(views) == 1 else np.concatenate(views)).reshape(-1, *self.shape)
+
+    def images(self, index: Tensor, device: torch.device | str = "cpu") -> Tensor:
+        """The images of the numbers `index` (B) as uint8 BxCxHxW on the device; for sets of equal-sized images."""
+        if self._resident is None or self._resident.device != torch.device(device):
+            total = self.num_samples * int(np.prod(self.shape))
+            if total > RESIDENT_BYTES:
+                return torch.from_numpy(self._gathered(index.numpy())).to(device)
+            self._resident = torch.from_numpy(np.concatenate(self._pixels)).to(device)
+        return self._resident[index.to(device)]
+
+    def _gathered(self, index: np.ndarray) -> np.ndarray:
+        result = np.empty((len(index), *self.shape), np.uint8)
+        shard = np.searchsorted(self._starts, index, side="right") - 1
+        for number in np.unique(shard):
+            at = shard == number
+            result[at] = self._pixels[number][index[at] - self._starts[number]]
+        return result
+
+    def encoded(self, number: int) -> bytes:
+        """The encoded bytes of one photograph."""
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return self._tables[shard]["image"][number - int(self._starts[shard])].as_py()
+
+    def decoded(self, number: int) -> Image.Image:
+        """One photograph as an RGB image; UserError names the split and the number if it cannot be read."""
+        try:
+            return Image.open(io.BytesIO(self.encoded(number))).convert("RGB")
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(f"{self.folder}: image {number} cannot be decoded ({error}); prepare the set again") from None
+
+
+def epoch_order(num_samples: int, seed: int, epoch: int) -> Tensor:
+    """The order of the images in an epoch, a permutation of N that is a function of (seed, epoch)."""
+    return torch.randperm(num_samples, generator=torch.Generator().manual_seed(mixed_seed(seed, epoch)))
+
+
+def train_batches(
+    shards: Shards,
+    *,
+    order: Tensor,
+    batch_size: int,
+    start_step: int,
+    rank: int,
+    world: int,
+    device: torch.device,
+    augmentation: Augment,
+    seed: int,
+    epoch: int,
+    views: int,
+    workers: int = 1,
+) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
+    """Yields (step, index B, views of Bx3xsizexsize) of this process from `start_step` on; the last, smaller batch is dropped."""
+    local = batch_size // world
+    rows = slice(rank * local, (rank + 1) * local)
+    steps = range(start_step, len(order) // batch_size)
+    indices = (order[step * batch_size : (step + 1) * batch_size][rows] for step in steps)
+    if shards.format == "uint8":
+        for step, index in zip(steps, indices, strict=True):
+            images = shards.images(index, device)
+            yield step, index, [augmentation(images, (seed, epoch, step, view), rows, batch_size) for view in range(views)]
+        return
+    inner = Augment(augmentation.after_crop())
+    with ThreadPoolExecutor(workers) as pool:
+        # PIL decodes outside the interpreter's lock; one batch is decoded while the one before is trained on.
+        def submit(index: Tensor) -> list:
+            return [
+                [pool.submit(_cropped, shards, int(i), augmentation, (seed, epoch, view)) for i in index] for view in range(views)
+            ]
+
+        waiting = None
+        for step, index in zip(steps, indices, strict=True):
+            following = (step, index, submit(index))
+            if waiting is not None:
+                yield _collected(waiting, inner, seed, epoch, rows, batch_size, device)
+            waiting = following
+        if waiting is not None:
+            yield _collected(waiting, inner, seed, epoch, rows, batch_size, device)
+
+
+def _cropped(shards: Shards, number: int, augmentation: Augment, key: tuple[int, int, int]) -> Tensor:
+    """A photograph's random crop at the size of the network, as uint8 3xsizexsize; keyed by (seed, epoch, view, number)."""
+    image, options = shards.decoded(number), augmentation.options
+    generator = torch.Generator().manual_seed(mixed_seed(*key, number))
+    top, left, h, w = crop_boxes(1, image.height, image.width, options.crop_scale, options.crop_ratio, generator)[0].tolist()
+    box = (left, top, left + w, top + h)
+    resized = image.resize((options.size, options.size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+
+def _collected(waiting, augment, seed, epoch, rows, batch_size, device) -> tuple[int, Tensor, list[Tensor]]:
+    step, index, futures = waiting
+    views = []
+    for view, parts in enumerate(futures):
+        images = torch.stack([part.result() for part in parts])
+        images = images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
+        views.append(augment(images, (seed, epoch, step, view), rows, batch_size))
+    return step, index, views
+
+
+def eval_batches(
+    shards: Shards,
+    *,
+    size: int,
+    batch_size: int,
+    device: torch.device | str,
+    mean: list[float],
+    std: list[float],
+    workers: int = 1,
+    crop: float = 0.875,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields (index B, normalised images Bx3xsizexsize) of the whole split in order.
+
+    Equal-sized images are resized as a whole; photographs to a short side of size / `crop` with a central crop, as is usual.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        for index in torch.arange(shards.num_samples).split(batch_size):
+            if shards.format == "uint8":
+                images = shards.images(index, device).float().div_(255)
+                if images.shape[-1] != size or images.shape[-2] != size:
+                    images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+            else:
+                parts = list(pool.map(lambda i: _central(shards.decoded(int(i)), size, crop), index))
+                images = torch.stack(parts).to(device).float().div_(255)
+            images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+            yield index, normalised(images, mean, std)
+
+
+def _central(image: Image.Image, size: int, crop: float) -> Tensor:
+    """The central crop after a resize of the short side to size / crop, uint8 3xsizexsize."""
+    scale = round(size / crop) / min(image.size)
+    image = image.resize((max(size, round(image.width * scale)), max(size, round(image.height * scale))), Image.Resampling.BILINEAR)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return torch.from_numpy(np.array(image.crop((left, top, left + size, top + size)))).permute(2, 0, 1)

@@ -1,12 +1,104 @@
-from types import SimpleNamespace
+"""One downstream evaluation of one stage: reads what the plug-in needs, and writes metrics.json with its protocol card."""
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+
 from invp.config import instance
+from invp.errors import UserError
 from invp.files import read_json, read_table, write_json
 from invp.plugins import load_plugin
-def _t(p):
-    t=read_table(p); g=lambda c: t[c].combine_chunks().flatten().to_numpy().reshape(len(t),-1)
-    return SimpleNamespace(feature=g("feature"),embedding=g("embedding"),labels=t["label"].to_numpy(),index=t["index"].to_numpy())
-def run(section, inputs, out, record):
-    m=load_plugin("evals",section["evaluation"]["name"])
-    r=m.evaluate(instance(m.Config,section["evaluation"]),SimpleNamespace(train=_t(inputs["train"]),test=_t(inputs["test"]),classes=read_json(inputs["train_data"])["classes"]),seed=section["seed"],device="cpu")
-    write_json(out,{"experiment":section["experiment"],"seed":section["seed"],"stage":section["stage"],"eval":section["evaluation_name"],**r,"record":record})
+
+
+@dataclass
+class FeatureTable:
+    """Features of a split in memory: `feature` NxF, `embedding` NxD, `labels` N (int64), `index` N."""
+
+    feature: np.ndarray
+    embedding: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+
+
+@dataclass
+class FeatureInputs:
+    """What an evaluation of features gets."""
+
+    train: FeatureTable
+    test: FeatureTable
+    classes: list[str]
+
+
+@dataclass
+class EncoderInputs:
+    """What an evaluation of the encoder gets: networks, and prepared splits as folders."""
+
+    encoder: Any
+    head: Any
+    train: Path
+    test: Path
+    classes: list[str]
+    size: int
+    mean: list[float]
+    std: list[float]
+
+
+def feature_table(path: Path) -> FeatureTable:
+    """A features table; UserError if it has no labels."""
+    table = read_table(path)
+    if table["label"].null_count:
+        raise UserError(f"{path} has images without a label: this evaluation needs labels")
+
+    def matrix(name: str) -> np.ndarray:
+        return table[name].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+
+    labels, index = table["label"].to_numpy().astype(np.int64), table["index"].to_numpy()
+    return FeatureTable(matrix("feature"), matrix("embedding"), labels, index)
+
+
+def inputs_of(section: dict, inputs: dict[str, Path], needs: str) -> Any:
+    """The inputs in memory that a plug-in with these NEEDS gets."""
+    classes = read_json(inputs["train_data"])["classes"]
+    if needs == "features":
+        return FeatureInputs(feature_table(inputs["train"]), feature_table(inputs["test"]), classes)
+    from invp.features import load_network
+
+    encoder, head = load_network(section, inputs["checkpoint"])
+    options = section["augmentation"]
+    folders = inputs["train_data"].parent, inputs["test_data"].parent
+    return EncoderInputs(encoder, head, *folders, classes, options["size"], options["mean"], options["std"])
+
+
+def run(section: dict, inputs: dict[str, Path], out: Path, record: dict) -> None:
+    """Evaluates and writes metrics.json; a metric that is no finite number is an error."""
+    plugin = load_plugin("evals", section["evaluation"]["name"])
+    config = instance(plugin.Config, section["evaluation"])
+    result = plugin.evaluate(config, inputs_of(section, inputs, plugin.NEEDS), seed=section["seed"], device=device())
+    for name, value in result["metrics"].items():
+        if not math.isfinite(value):
+            raise UserError(f"{section['evaluation_name']} of {section['experiment']}: {name} is {value}")
+    card = {
+        "data": section["dataset"],
+        "trained_on": section["pretraining_dataset"],
+        "network": f"{section['encoder_name']}, head {section['head_kind']}",
+        "objective": section["objective"],
+        "epoch": f"{section['stage']} of {section['epochs']}, the last of its stage",
+        "seed": section["seed"],
+    }
+    about = {
+        "experiment": section["experiment"],
+        "seed": section["seed"],
+        "stage": section["stage"],
+        "eval": section["evaluation_name"],
+    }
+    write_json(out, {**about, **result, "protocol": {**result["protocol"], **card}, "record": record})
+
+
+def device() -> str:
+    """cuda if the plug-in brought torch and it sees one, else cpu: an evaluation without torch does not wait for its import."""
+    torch = sys.modules.get("torch")
+    return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"

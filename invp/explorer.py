@@ -1,2 +1,2 @@
 def run(section, seed, stages, graphs, dataset, out, record):
-    out.write_text("<html>"+"x"*20000)
+    out.write_text("<html>" + "x" * 20000)

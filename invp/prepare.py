@@ -1,15 +1,88 @@
+"""A data set's split as Arrow IPC shards of bounded size, with a manifest."""
+
 import hashlib
+import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pyarrow as pa
+
 from invp.config import instance
-from invp.files import sha256_of, write_json, write_table
+from invp.errors import UserError
+from invp.files import canonical_json, read_json, sha256_of, write_json, write_table
 from invp.plugins import load_plugin
-def run(dataset, options, split, root, out, workers):
-    m=load_plugin("datasets",dataset); c=instance(m.Config,options); s=m.load(c,root,split)
-    rows=[s.read(i) for i in range(s.num_samples)]
-    import math
-    t=pa.table({"index":pa.array(range(s.num_samples),pa.int64()),"image":pa.array([r.image.tobytes() for r in rows],pa.binary(math.prod(s.shape))),"label":pa.array([r.label for r in rows],pa.int32()),"source":[r.source for r in rows]})
-    write_table(out/"shard-00000.arrow",t)
-    counts={}
-    for r in rows: counts[s.classes[r.label]]=counts.get(s.classes[r.label],0)+1
-    write_json(out/"manifest.json",dict(dataset=dataset,split=split,num_samples=s.num_samples,format=s.format,shape=s.shape,classes=s.classes,counts=counts,shards=[dict(file="shard-00000.arrow",rows=s.num_samples,sha256=sha256_of(out/"shard-00000.arrow"))],source_sha256=hashlib.sha256(s.listing).hexdigest(),split_rule=s.split_rule,skipped=[],section=options,versions={},record={}))
+from invp.progress import Progress
+from invp.provenance import code_digest, versions
+
+
+def shard_table(source: Any, numbers: range) -> pa.Table:
+    """The shard of these images: index, image, label, source."""
+    samples = [source.read(number) for number in numbers]
+    if source.format == "uint8":
+        for sample in samples:
+            if list(sample.image.shape) != source.shape or sample.image.dtype != np.uint8:
+                raise UserError(f"{sample.source} has shape {sample.image.shape}, where {source.shape} was expected")
+        images = pa.array([sample.image.tobytes() for sample in samples], pa.binary(math.prod(source.shape)))
+    else:
+        images = pa.array([sample.image for sample in samples], pa.binary())
+    labels = pa.array([sample.label for sample in samples], pa.int32())
+    sources = pa.array([sample.source for sample in samples])
+    return pa.table({"index": pa.array(numbers, pa.int64()), "image": images, "label": labels, "source": sources})
+
+
+def run(dataset: str, options: dict, split: str, root: Path | None, out: Path, workers: int) -> None:
+    """Writes the shards of a split and, last, its manifest into the folder `out`.
+
+    A shard that an interrupted run of the same options, code and source left whole is kept.
+    """
+    plugin = load_plugin("datasets", dataset)
+    if split not in plugin.SPLITS:
+        raise UserError(f"{dataset} has no split '{split}'; it has {', '.join(plugin.SPLITS)}")
+    source = plugin.load(instance(plugin.Config, options), root, split)
+    if not source.num_samples:
+        raise UserError(f"{dataset}, split {split}, holds no image")
+    source_sha256 = hashlib.sha256(source.listing).hexdigest()
+    code = code_digest(["invp.prepare", f"invp.datasets.{dataset}"])
+    fingerprint = hashlib.sha256(canonical_json([options, split, source_sha256, code]).encode()).hexdigest()
+    size = options["rows_per_shard"]
+    ranges = [range(start, min(start + size, source.num_samples)) for start in range(0, source.num_samples, size)]
+    progress = Progress(f"{dataset}-{split}", source.num_samples)
+
+    def write(number: int) -> dict:
+        path = out / f"shard-{number:05d}.arrow"
+        done = out / f".shard-{number:05d}.json"
+        entry = read_json(done) if done.exists() else {}
+        if entry.get("fingerprint") != fingerprint or not path.exists() or sha256_of(path) != entry["sha256"]:
+            table = shard_table(source, ranges[number])
+            write_table(path, table)
+            entry = {"fingerprint": fingerprint, "file": path.name, "rows": len(table), "sha256": sha256_of(path)}
+            entry["labels"] = [int(n) for n in np.bincount(table["label"].drop_null().to_numpy(), minlength=len(source.classes))]
+            write_json(done, entry)
+        progress.update(len(ranges[number]))
+        return entry
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        shards = list(pool.map(write, range(len(ranges))))
+    progress.close()
+    counts = np.sum([shard["labels"] for shard in shards], axis=0).tolist()
+    manifest = {
+        "dataset": dataset,
+        "split": split,
+        "num_samples": source.num_samples,
+        "format": source.format,
+        "shape": source.shape,
+        "classes": source.classes,
+        "counts": dict(zip(source.classes, counts, strict=True)),
+        "shards": [{key: shard[key] for key in ("file", "rows", "sha256")} for shard in shards],
+        "source_sha256": source_sha256,
+        "split_rule": source.split_rule,
+        "section": options,
+        "versions": versions(),
+    }
+    write_json(out / "manifest.json", manifest)
+    for number in range(len(ranges)):
+        (out / f".shard-{number:05d}.json").unlink(missing_ok=True)
+    for stray in set(out.glob("shard-*.arrow")) - {out / shard["file"] for shard in shards}:
+        stray.unlink()

@@ -33,6 +33,7 @@ from invp.progress import Progress
 from invp.provenance import versions
 
 COLLAPSED = 0.98  # squared length of the mean of unit vectors: 1 when all are equal
+UNIFORM = 0.9  # share of log M from which on the instance loss is no better than a guess
 
 
 def learning_rate(training: dict, epoch: int) -> float:
@@ -132,7 +133,8 @@ class Stage:
         if self.training["channels_last"]:
             self.objective.encoder.to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(
-            [p for p in self.objective.parameters() if p.requires_grad],
+            # Raw pixels have nothing to train; an optimizer wants a tensor all the same.
+            [p for p in self.objective.parameters() if p.requires_grad] or [torch.zeros(0, requires_grad=True)],
             lr=self.training["learning_rate"],
             momentum=self.training["momentum"],
             nesterov=self.training["nesterov"],
@@ -312,11 +314,13 @@ class Stage:
         row["images_per_second"] = round(self.steps * self.batch_size / max(seconds, 1e-9), 1)
         self.rows.append(row)
         self.step, self.sums = 0, {}
-        if row.get("feature_agreement", 0) > COLLAPSED:
+        equal = row.get("feature_agreement", 0) > COLLAPSED
+        if equal and row.get("loss_instance", 1) >= UNIFORM * row.get("uniform_loss", 1):
             raise UserError(
                 f"collapsed: after epoch {self.epoch} all features are equal (squared length of their mean "
-                f"{row['feature_agreement']:.3f}; loss {row['loss']:.3f}). With few images, raise objective.num_negatives (0: all "
-                "images), lower training.learning_rate, or raise objective.temperature"
+                f"{row['feature_agreement']:.3f}), and the instance loss is that of a uniform guess, log M "
+                f"({row.get('loss_instance', row['loss']):.3f}). With few images, raise objective.num_negatives (0: all images), "
+                "lower training.learning_rate, or raise objective.temperature"
             )
 
 

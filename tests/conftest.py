@@ -43,7 +43,12 @@ def run_invp():
     def run(*arguments, cwd=ROOT, env=None, timeout=300):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **(env or {})}
         return subprocess.run(
-            [sys.executable, "-m", "invp", *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+            [sys.executable, "-m", "invp", *map(str, arguments)],
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
 
     return run

@@ -66,3 +66,11 @@ def _mix(x: Tensor) -> Tensor:
 def _shift(x: Tensor, bits: int) -> Tensor:
     """A logical shift to the right of int64."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def mixed_seed(*numbers: int) -> int:
+    """One seed of 62 bits from several numbers, so that neighbouring ones give unrelated streams."""
+    state = torch.zeros(1, dtype=torch.int64)
+    for number in numbers:
+        state = _mix(state + number)
+    return int(state.item()) & 0x3FFFFFFFFFFFFFFF

@@ -1,30 +1,38 @@
-"""The 1,797 handwritten digits that ship with scikit-learn: 8x8 pixels, one channel."""
+"""The 1,797 handwritten digits that ship with scikit-learn: 8x8 pixels, one channel, 17 levels of grey."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from invp.datasets._source import BaseConfig, Sample, Source
+from invp.datasets._source import BaseConfig, Sample, Source, balanced
 
 SPLITS = ("train", "test")
 
 
 @dataclass
 class Config(BaseConfig):
-    split_seed: int = 0
+    """The split is ours: the set has no official one."""
+
+    test_images: int = 360
 
 
 def load(config: Config, root: Path | None, split: str) -> Source:
+    """1,437 training and 360 test images, stratified by class with `split_seed`; `root` is not used."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     values, labels = load_digits(return_X_y=True)
     images = np.round(values * 255 / 16).astype(np.uint8).reshape(-1, 1, 8, 8)
-    train, test = train_test_split(np.arange(len(labels)), test_size=360, random_state=config.split_seed, stratify=labels)
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=config.test_images, random_state=config.split_seed, stratify=labels
+    )
     chosen = np.sort(train if split == "train" else test)
+    if split == "train":
+        chosen = chosen[balanced(labels[chosen], config.per_class, config.split_seed)]
 
-    def read(i):
-        return Sample(images[chosen[i]], int(labels[chosen[i]]), f"digits/{chosen[i]}")
+    def read(number: int) -> Sample:
+        return Sample(images[chosen[number]], int(labels[chosen[number]]), f"digits/{chosen[number]}")
 
-    return Source([str(d) for d in range(10)], len(chosen), read, images[chosen].tobytes(), f"stratified, seed {config.split_seed}", "uint8", [1, 8, 8])
+    rule = f"ours: {config.test_images} test images, stratified by class, seed {config.split_seed}"
+    return Source([str(digit) for digit in range(10)], len(chosen), read, images[chosen].tobytes(), rule, "uint8", [1, 8, 8])

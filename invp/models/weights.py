@@ -1,1 +1,2 @@
-def load_weights(e,o): raise SystemExit("x")
+def load_weights(e, o):
+    raise SystemExit("x")

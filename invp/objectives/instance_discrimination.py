@@ -69,12 +69,11 @@ class Objective(nn.Module):
         feature = F.normalize(self.head(self.encoder(views[0])).to(self.bank.dtype), dim=1)
         memory = {"feature": feature.detach()}
         with torch.no_grad():
-            measure = self._against_nearest if self.config.loss in ("topm", "full") else self._against_noise
-            losses, gradient, uniform = measure(feature.detach(), index, epoch, memory)
+            losses, gradient, uniform = self.measure(feature.detach(), index, epoch, memory)
         loss = losses.mean()
         metrics = {
             "loss_instance": loss,
-            "uniform_loss": loss.new_tensor(uniform),
+            "uniform_loss": torch.as_tensor(uniform, dtype=loss.dtype, device=loss.device),
             "feature_std": memory["feature"].std(0, correction=0).mean(),
         }
         return {"loss": attach_gradient(feature, loss, gradient / len(index)), "memory": memory, "metrics": metrics}
@@ -91,9 +90,15 @@ class Objective(nn.Module):
         """The rows of the bank, NxD, normalised."""
         return F.normalize(self.bank, dim=1)
 
-    def _against_nearest(
-        self, feature: Tensor, index: Tensor, epoch: int, memory: dict
-    ) -> tuple[Tensor, Tensor, float]:
+    def measure(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
+        """Each anchor's loss (B), its gradient by the feature (BxD), and what the mean is where all features are equal.
+
+        What `end_step` needs besides the features is put into `memory`.
+        """
+        against = self._against_nearest if self.config.loss in ("topm", "full") else self._against_noise
+        return against(feature, index, epoch, memory)
+
+    def _against_nearest(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
         rows = len(self.bank)
         block = rows if self.num_near == rows or not feature.is_cuda else min(rows, 131072)
         if self._buffer is None or self._buffer.numel() < len(feature) * block or self._buffer.device != feature.device:

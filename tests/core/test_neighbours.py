@@ -93,9 +93,7 @@ def test_nearest_first_drops_the_anchor_and_marks_what_is_absent():
     assert torch.isneginf(found[0, 2:]).all() and torch.isneginf(found[1, 3:]).all()
 
 
-@pytest.mark.parametrize(
-    ("num_rows", "k", "query_block", "block"), [(50, 4, 7, 13), (50, 4, 1024, 131072), (5, 5, 2, 3)]
-)
+@pytest.mark.parametrize(("num_rows", "k", "query_block", "block"), [(50, 4, 7, 13), (50, 4, 1024, 131072), (5, 5, 2, 3)])
 def test_graph_equals_loops(num_rows, k, query_block, block):
     rows = torch.nn.functional.normalize(torch.randn(num_rows, 6).double(), dim=1)
     values, indices = knn_graph(rows, k, query_block=query_block, block=block)

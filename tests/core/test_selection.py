@@ -25,9 +25,7 @@ def test_membership_equals_sets(seed):
     near = torch.stack([torch.randperm(40, generator=generator)[:15].sort().values for _ in range(8)])
     positives = torch.randint(0, 40, (8, 20), generator=generator)  # with repeats
     mask = torch.rand(8, 20, generator=generator) < 0.6
-    expected = [
-        [j in set(p[m].tolist()) for j in row.tolist()] for row, p, m in zip(near, positives, mask, strict=True)
-    ]
+    expected = [[j in set(p[m].tolist()) for j in row.tolist()] for row, p, m in zip(near, positives, mask, strict=True)]
     assert membership(near, positives, mask).tolist() == expected
 
 

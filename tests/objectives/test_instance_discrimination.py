@@ -121,9 +121,7 @@ def test_uniform_loss_is_that_of_equal_features(loss):
     assert metrics["loss_instance"].item() == pytest.approx(metrics["uniform_loss"].item(), rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("loss", "softmax"), ("num_negatives", -1), ("momentum", 1.0), ("temperature", -1.0)]
-)
+@pytest.mark.parametrize(("key", "value"), [("loss", "softmax"), ("num_negatives", -1), ("momentum", 1.0), ("temperature", -1.0)])
 def test_a_wrong_value_is_named(key, value):
     with pytest.raises(UserError, match=rf"objective: {key} must be .* and is {value!r}"):
         Config(**{key: value})

@@ -57,7 +57,7 @@ def test_another_data_sets_code_reruns_nothing(project):
 
 
 def test_a_default_value_reruns_those_that_use_it(project):
-    project.edit(INVP, "ramp: str = \"binary\"", "ramp: str = \"constant\"")
+    project.edit(INVP, 'ramp: str = "binary"', 'ramp: str = "constant"')
     assert project.planned()["pretrain"] == 2
 
 

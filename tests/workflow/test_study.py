@@ -42,7 +42,12 @@ def test_every_artifact_verifies_and_an_altered_truncated_or_foreign_one_does_no
     shard.write_bytes(bytes(content))
     (results / "smoke-invp/seed-0/extra.bin").write_bytes(b"?")
     words = project.invp("verify", "results", expect=1)
-    for kind, name in (("altered", "metrics.json"), ("truncated", features.name), ("altered", shard.name), ("orphaned", "extra.bin")):
+    for kind, name in (
+        ("altered", "metrics.json"),
+        ("truncated", features.name),
+        ("altered", shard.name),
+        ("orphaned", "extra.bin"),
+    ):
         assert re.search(rf"{kind}.*{re.escape(name)}", words), words
 
 
@@ -99,12 +104,24 @@ def test_format_and_lint(root):
     subprocess.run([sys.executable, "-m", "snakefmt", "--check", *files], cwd=root, check=True, capture_output=True)
     done = subprocess.run([sys.executable, "-m", "snakemake", "--lint"], cwd=root, capture_output=True, text=True)
     findings = re.findall(r"^ +\* ([^\n:]+)", done.stdout + done.stderr, re.MULTILINE)
-    assert set(findings) <= {"No conda environment or container defined", "Specify a conda environment or container for each rule."}, findings
+    assert set(findings) <= {
+        "No conda environment or container defined",
+        "Specify a conda environment or container for each rule.",
+    }, findings
 
 
 def test_every_rule_has_log_benchmark_threads_resources_and_names(root):
     for path in (root / "workflow" / "rules").glob("*.smk"):
         for text in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
             name = text.split(":")[0]
-            for key in ("input" if name != "prepare" else "output", "output", "log", "benchmark", "params", "threads", "resources", "shell"):
+            for key in (
+                "input" if name != "prepare" else "output",
+                "output",
+                "log",
+                "benchmark",
+                "params",
+                "threads",
+                "resources",
+                "shell",
+            ):
                 assert f"\n    {key}:" in text, f"{name} in {path.name} has no {key}"

@@ -1,0 +1,50 @@
+"""CIFAR-10: 50,000 training and 10,000 test images of 32x32 pixels in ten classes (Krizhevsky, 2009).
+
+Read from Parquet files (cifar10/train-*.parquet) or, where these are not, in torchvision's layout (cifar-10-batches-py).
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from invp.datasets import parquet
+from invp.datasets._source import BaseConfig, Sample, Source, balanced
+from invp.errors import UserError
+
+SPLITS = ("train", "test")
+
+
+@dataclass
+class Config(BaseConfig):
+    """No options of its own."""
+
+
+def check_root(config: Config, root: Path) -> None:
+    """UserError unless one of the two layouts lies under the data root."""
+    if not any((root / "cifar10").glob("train-*.parquet")) and not (root / "cifar-10-batches-py").is_dir():
+        raise UserError(
+            f"CIFAR-10 was not found under {root}: expected cifar10/train-*.parquet or cifar-10-batches-py/; "
+            "set INVP_DATA (or data_root in the profile) to the folder that holds it"
+        )
+
+
+def load(config: Config, root: Path | None, split: str) -> Source:
+    """The official split as pixels."""
+    root = root or Path("data")
+    check_root(config, root)
+    if any((root / "cifar10").glob("train-*.parquet")):
+        options = {name: getattr(config, name) for name in ("rows_per_shard", "per_class", "split_seed")}
+        return parquet.load(replace(parquet.Config(folder="cifar10", decode=True), **options), root, split)
+    from torchvision.datasets import CIFAR10
+
+    data = CIFAR10(str(root), train=split == "train")
+    labels = np.array(data.targets)
+    chosen = balanced(labels, config.per_class, config.split_seed) if split == "train" else np.arange(len(labels))
+
+    def read(number: int) -> Sample:
+        place = int(chosen[number])
+        return Sample(data.data[place].transpose(2, 0, 1), int(labels[place]), f"{split}/{place}")
+
+    rule = "official" if not config.per_class else f"{config.per_class} of each class, seed {config.split_seed}"
+    return Source(data.classes, len(chosen), read, labels[chosen].tobytes(), rule, "uint8", [3, 32, 32])

@@ -1,0 +1,78 @@
+"""The momentum copy of an encoder and its head, and batch normalisation over groups of a shuffled batch.
+
+B batch, C channels, G groups.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from invp.errors import UserError
+
+
+class MomentumCopy(nn.Module):
+    """A copy of encoder and head that takes no gradient and follows them: theta_k <- m theta_k + (1 - m) theta_q.
+
+    In training, batch statistics are those of `group` images (0: of all), in an order that the caller has shuffled.
+    Source: He et al., CVPR 2020, equation 2 and "Shuffling BN".
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, momentum: float, group: int = 0) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.encoder, self.head = copy.deepcopy(encoder), copy.deepcopy(head)
+        if group:
+            _group_batch_norms(self, group)
+        self.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The unit vectors of the images: BxD."""
+        return F.normalize(self.head(self.encoder(images)), dim=1)
+
+    @torch.no_grad()
+    def follow(self, encoder: nn.Module, head: nn.Module) -> None:
+        """Moves the copy's parameters towards those of encoder and head; statistics are the copy's own."""
+        sources = [*encoder.parameters(), *head.parameters()]
+        torch._foreach_lerp_([*self.parameters()], sources, 1 - self.momentum)
+
+
+class GroupedBatchNorm(nn.Module):
+    """Batch normalisation over groups of `group` images: image i is in group i mod G of B/group = G.
+
+    It is no subclass of torch's, so that it is not made one over processes: a group lies in one process. Its state has
+    the names of `nn.BatchNorm2d`'s. Without a copy of the maps, as in MoCo's CIFAR demonstration.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d, group: int) -> None:
+        super().__init__()
+        self.group, self.eps, self.momentum = group, norm.eps, norm.momentum
+        self.weight, self.bias = norm.weight, norm.bias
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.register_buffer(name, getattr(norm, name))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if not self.training:
+            mean, variance = self.running_mean, self.running_var
+            return F.batch_norm(maps, mean, variance, self.weight, self.bias, False, self.momentum, self.eps)
+        if len(maps) % self.group:
+            raise UserError(f"objective: norm_group must divide the {len(maps)} images of a process, and is {self.group}")
+        groups = len(maps) // self.group
+        mean, variance = self.running_mean.repeat(groups), self.running_var.repeat(groups)
+        result = F.batch_norm(
+            maps.reshape(self.group, groups * maps.shape[1], *maps.shape[2:]),
+            mean, variance, self.weight.repeat(groups), self.bias.repeat(groups), True, self.momentum, self.eps,
+        )  # fmt: skip
+        self.running_mean.copy_(mean.view(groups, -1).mean(0))
+        self.running_var.copy_(variance.view(groups, -1).mean(0))
+        self.num_batches_tracked += 1
+        return result.view(maps.shape)
+
+
+def _group_batch_norms(module: nn.Module, group: int) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, GroupedBatchNorm(child, group))
+        else:
+            _group_batch_norms(child, group)

@@ -1,0 +1,102 @@
+"""Momentum Contrast (He et al., CVPR 2020; version 2: Chen et al., arXiv 2003.04297): a queue of a momentum encoder's keys.
+
+Version 1 has a linear head and tau 0.07; version 2 an MLP head, tau 0.2, blur and a cosine schedule, which are other
+sections. B batch, D dimensions, K keys in the queue.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from invp.core.contrastive import info_nce
+from invp.core.selection import hashed_indices
+from invp.objectives._gather import gather, place
+from invp.objectives._momentum import MomentumCopy
+from invp.objectives._options import require
+
+SHUFFLE_STREAM = 1 << 32  # keeps the draws of the shuffle apart from others of the same seed
+
+
+@dataclass
+class Config:
+    """Options of MoCo; the defaults are those of version 1 for ImageNet."""
+
+    queue: int = 65536  # K, keys of earlier batches
+    momentum: float = 0.999  # m of the key encoder
+    temperature: float = 0.07  # tau; version 2 has 0.2
+    norm_group: int = 32  # images that share the key encoder's batch statistics, in a shuffled order; 0: no grouping
+
+    def __post_init__(self) -> None:
+        require(self.queue >= 1, self, "queue", "at least 1")
+        require(0 <= self.momentum <= 1, self, "momentum", "from 0 to 1")
+        require(self.temperature > 0, self, "temperature", "above 0")
+        require(self.norm_group >= 0, self, "norm_group", "at least 0")
+
+
+class Objective(nn.Module):
+    """MoCo with its `key` encoder and head, and its `queue` (KxD) with the `pointer` to the oldest key."""
+
+    views = 2
+    queue: Tensor
+    pointer: Tensor
+
+    def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
+        super().__init__()
+        self.config, self.encoder, self.head, self.seed = config, encoder, head, seed
+        self.key = MomentumCopy(encoder, head, config.momentum, config.norm_group)
+        widths = [module.out_features for module in head.modules() if isinstance(module, nn.Linear)]
+        width = widths[-1] if widths else encoder.num_features
+        keys = torch.randn(config.queue, width, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("queue", F.normalize(keys, dim=1))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
+
+    def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:
+        """Does nothing: the queue is the only memory, and it changes with every step."""
+
+    def forward(self, views: list[Tensor], index: Tensor, epoch: int) -> dict:
+        """The mean of InfoNCE over the batch; the gradient flows into the queries alone."""
+        return self.against_queue(*self.embeddings(views, index, epoch))
+
+    def embeddings(self, views: list[Tensor], index: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """The queries of the first views and, without gradient, the keys of the second: BxD each, unit vectors."""
+        query = F.normalize(self.head(self.encoder(views[0])), dim=1)
+        with torch.no_grad():
+            return query, self._keys(views[1], index, epoch)
+
+    def against_queue(self, query: Tensor, key: Tensor) -> dict:
+        """InfoNCE of the queries, and what `end_step` writes."""
+        loss = info_nce(query, key, self.queue, self.config.temperature).mean()
+        metrics = {
+            "loss_instance": loss.detach(),
+            "uniform_loss": loss.new_tensor(math.log(len(self.queue) + 1)),
+            "feature_std": query.detach().std(0, correction=0).mean(),
+        }
+        return {"loss": loss, "memory": {"feature": query.detach(), "key": key}, "metrics": metrics}
+
+    @torch.no_grad()
+    def end_step(self, index: Tensor, memory: dict[str, Tensor]) -> None:
+        """Writes the batch's keys over the oldest ones and lets the key encoder follow."""
+        keys = memory["key"][-len(self.queue) :]
+        rows = (self.pointer + torch.arange(len(keys), device=keys.device)) % len(self.queue)
+        self.queue[rows] = keys.to(self.queue.dtype)
+        self.pointer.copy_((self.pointer + len(keys)) % len(self.queue))
+        self.key.follow(self.encoder, self.head)
+
+    def memory(self) -> None:
+        """None: the queue is of augmented images of the last steps, not one row for each image."""
+
+    def _keys(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
+        """The keys, computed in a shuffled order of the whole batch, so that batch statistics tell nothing of a pair."""
+        if not self.config.norm_group:
+            return self.key(images)
+        rank, world = place()
+        draws = hashed_indices(gather(index), 1, 1 << 62, seed=self.seed + SHUFFLE_STREAM, epoch=epoch)[:, 0]
+        # A process takes every world-th image: so the groups are the same whatever the number of processes is.
+        order = draws.argsort(stable=True).view(-1, world).T.flatten()
+        mine = slice(rank * len(images), (rank + 1) * len(images))
+        keys = gather(self.key(gather(images)[order[mine]]))
+        return keys[order.argsort()[mine]]

@@ -1,0 +1,68 @@
+"""Anchor Neighbourhood Discovery (Huang et al., ICML 2019): the surest images pair up with their nearest row, in rounds.
+
+N samples, B batch, D dimensions.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from invp.core.contrastive import row_entropies, set_loss
+from invp.core.neighbours import ABSENT, knn_graph, similarities
+from invp.objectives import instance_discrimination
+from invp.objectives._options import require
+
+
+@dataclass
+class Config:
+    """Options of AND; the defaults are the paper's."""
+
+    # Differs from the paper: the learning rate starts anew in no round; it follows `training.schedule` over all of them.
+    round_epochs: int = 200  # epochs of a round
+    round_share: float = 0.25  # of all images that become anchors with each round after the first
+    momentum: float = 0.5  # m of the bank
+    temperature: float = 0.1  # tau
+
+    def __post_init__(self) -> None:
+        require(self.round_epochs >= 1, self, "round_epochs", "at least 1")
+        require(0 < self.round_share <= 1, self, "round_share", "above 0 and at most 1")
+        require(0 <= self.momentum < 1, self, "momentum", "at least 0 and below 1")
+        require(self.temperature > 0, self, "temperature", "above 0")
+
+
+class Objective(instance_discrimination.Objective):
+    """AND: the full softmax over the bank, and each anchor's `neighbour` (N, ABSENT for what is no anchor)."""
+
+    neighbour: Tensor
+
+    def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
+        options = instance_discrimination.Config("full", momentum=config.momentum, temperature=config.temperature)
+        super().__init__(options, encoder, head, num_samples, seed=seed)
+        self.round_epochs, self.round_share = config.round_epochs, config.round_share
+        self.register_buffer("neighbour", torch.full((num_samples,), ABSENT))
+
+    @torch.no_grad()
+    def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:
+        """At the start of round r = 1, 2, ... takes the r x `round_share` of least entropy as anchors."""
+        round_number, inside = divmod(epoch - 1, self.round_epochs)
+        if inside or not round_number:
+            return
+        rows = self.memory()
+        count = round(min(1.0, round_number * self.round_share) * len(rows))
+        anchors = row_entropies(rows, self.config.temperature).argsort(stable=True)[:count]
+        self.neighbour.fill_(ABSENT)
+        self.neighbour[anchors] = knn_graph(rows, 1)[1][anchors, 0]
+
+    def measure(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, Tensor]:
+        """-log(p_ii + p_i,neighbour) of anchors and -log p_ii of the others (equations 4 and 5)."""
+        similarity = similarities(feature, self.bank)
+        partner = self.neighbour[index]
+        partner = torch.where(partner == ABSENT, index, partner)
+        members = torch.zeros_like(similarity, dtype=torch.bool)
+        members.scatter_(1, torch.stack([index, partner], 1), True)
+        losses, by_similarity = set_loss(similarity, members, self.config.temperature)
+        uniform = math.log(len(self.bank)) - members.sum(1).log().mean()
+        return losses, by_similarity @ self.bank, uniform

@@ -1,0 +1,84 @@
+"""Prototypical Contrastive Learning (Li et al., ICLR 2021): MoCo, and prototypes of the momentum features.
+
+N samples, B batch, D dimensions, K prototypes, G granularities.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from invp.core.clusters import kmeans
+from invp.core.contrastive import concentrations, prototype_loss
+from invp.errors import UserError
+from invp.objectives import moco
+from invp.objectives._gather import from_first
+from invp.objectives._options import require, require_faiss
+
+
+@dataclass
+class Config(moco.Config):
+    """Options of PCL; the defaults are the paper's for ImageNet."""
+
+    queue: int = 16384
+    temperature: float = 0.2  # tau, also the mean of the prototypes' phi
+    clusters: list[int] = field(default_factory=lambda: [25000, 50000, 100000])  # K of each granularity
+    warmup_epochs: int = 20  # of InfoNCE alone
+    smooth: float = 10.0  # alpha of phi
+    iterations: int = 20  # of k-means
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(len(self.clusters) >= 1 and all(k >= 2 for k in self.clusters), self, "clusters", "numbers from 2 on")
+        require(self.warmup_epochs >= 0, self, "warmup_epochs", "at least 0")
+        require(self.smooth > 1, self, "smooth", "above 1")
+        require(self.iterations >= 1, self, "iterations", "at least 1")
+
+
+class Objective(moco.Objective):
+    """PCL: MoCo's memory, `cluster` (GxN), and of all granularities in a row `centroids` (sum K x D) and `phi` (sum K)."""
+
+    def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
+        require_faiss()
+        super().__init__(config, encoder, head, num_samples, seed=seed)
+        if max(config.clusters) > num_samples:
+            raise UserError(f"objective: clusters must be at most the {num_samples} images, and are {config.clusters}")
+        self.register_buffer("cluster", torch.zeros(len(config.clusters), num_samples, dtype=torch.long))
+        self.register_buffer("centroids", torch.zeros(sum(config.clusters), self.queue.shape[1]))
+        self.register_buffer("phi", torch.full((sum(config.clusters),), config.temperature))
+
+    @torch.no_grad()
+    def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:
+        """Clusters the momentum features of all images anew (the E-step), once the warm-up is over."""
+        if epoch <= self.config.warmup_epochs:
+            return
+        rows = from_first(embed(self.key))
+        centroids, phi = [], []
+        for place, count in enumerate(self.config.clusters):
+            # Each epoch and granularity begins from other rows.
+            seed = (self.seed * 1000003 + epoch * len(self.config.clusters) + place) % (1 << 31)
+            found = kmeans(rows, count, seed=seed, iterations=self.config.iterations)
+            self.cluster[place] = from_first(found.cluster)
+            centroids.append(F.normalize(found.centroids, dim=1))
+            phi.append(concentrations(found.distance, found.cluster, count, self.config.temperature, self.config.smooth))
+        self.centroids.copy_(from_first(torch.cat(centroids)))
+        self.phi.copy_(from_first(torch.cat(phi)))
+
+    def forward(self, views: list[Tensor], index: Tensor, epoch: int) -> dict:
+        """InfoNCE and, after the warm-up, the mean over granularities of ProtoNCE's second term (equation 11)."""
+        query, key = self.embeddings(views, index, epoch)
+        output = self.against_queue(query, key)
+        if epoch > self.config.warmup_epochs:
+            parts = zip(
+                self.cluster,
+                self.centroids.split(self.config.clusters),
+                self.phi.split(self.config.clusters),
+                strict=True,
+            )
+            terms = [prototype_loss(query, cluster[index], rows, phi).mean() for cluster, rows, phi in parts]
+            prototypes = torch.stack(terms).mean()
+            output["loss"] = output["loss"] + prototypes
+            output["metrics"]["loss_prototypes"] = prototypes.detach()
+        return output

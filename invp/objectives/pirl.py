@@ -1,0 +1,96 @@
+"""PIRL (Misra and van der Maaten, CVPR 2020): an image and its jigsaw have the same row of the bank as their positive.
+
+B batch, C channels, D dimensions, F features.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from invp.core.losses import attach_gradient
+from invp.core.selection import hashed_indices
+from invp.objectives import instance_discrimination
+from invp.objectives._options import require
+
+SIDE = 3
+JIGSAW_STREAM = 1 << 33  # keeps the draws of the jigsaw apart from others of the same seed
+
+
+@dataclass
+class Config(instance_discrimination.Config):
+    """Options of PIRL; the defaults are the paper's for ImageNet."""
+
+    loss: str = "nce"  # as of instance_discrimination
+    num_negatives: int = 32000  # m
+    weight: float = 0.5  # lambda of the jigsaw's term; 0 is instance discrimination
+    patch_share: float = 0.75  # the side of a patch's random crop, as a share of the patch's
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.weight <= 1, self, "weight", "from 0 to 1")
+        require(0 < self.patch_share <= 1, self, "patch_share", "above 0 and at most 1")
+
+
+class Objective(instance_discrimination.Objective):
+    """PIRL: the bank, and linear heads of the nine patches and of their features in a row."""
+
+    def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
+        super().__init__(config, encoder, head, num_samples, seed=seed)
+        width = self.bank.shape[1]
+        self.patch_head = nn.Linear(encoder.num_features, width)
+        self.order_head = nn.Linear(SIDE * SIDE * width, width)
+        for layer in (self.patch_head, self.order_head):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, views: list[Tensor], index: Tensor, epoch: int) -> dict:
+        """(1 - lambda) L(f(image)) + lambda L(g(jigsaw)), both against the bank (equation 5)."""
+        image = F.normalize(self.head(self.encoder(views[0])), dim=1)
+        draws = hashed_indices(index, 3 * SIDE * SIDE, 1 << 62, seed=self.seed + JIGSAW_STREAM, epoch=epoch)
+        puzzle = F.normalize(self._jigsaw(views[0], draws), dim=1)
+        weight, losses, partitions = self.config.weight, [], []
+        for feature in (image, puzzle):
+            found: dict[str, Tensor] = {}
+            with torch.no_grad():
+                terms, gradient, uniform = self.measure(feature.detach(), index, epoch, found)
+            losses.append(attach_gradient(feature, terms.mean(), gradient / len(index)))
+            partitions += found.values()
+        loss = (1 - weight) * losses[0] + weight * losses[1]
+        memory = {"feature": image.detach()}
+        if partitions:
+            # Differs from the paper: as in its authors' code, nce has a constant Z, that of both kinds of feature.
+            memory["log_partition"] = torch.logaddexp(*partitions) - math.log(2)
+        metrics = {
+            "loss_instance": losses[0].detach(),
+            "loss_jigsaw": losses[1].detach(),
+            "uniform_loss": torch.as_tensor(uniform, dtype=loss.dtype, device=loss.device),
+            "feature_std": memory["feature"].std(0, correction=0).mean(),
+        }
+        return {"loss": loss, "memory": memory, "metrics": metrics}
+
+    def _jigsaw(self, images: Tensor, draws: Tensor) -> Tensor:
+        """The head's output for each image's nine patches in a random order: BxD."""
+        num_patches = SIDE * SIDE
+        order, offsets = draws[:, :num_patches].argsort(1), draws[:, num_patches:].reshape(-1, 2)
+        features = self.patch_head(self.encoder(patches(images, offsets, self.config.patch_share)))
+        features = features.view(len(images), num_patches, -1)
+        return self.order_head(features.gather(1, order[:, :, None].expand_as(features)).flatten(1))
+
+
+def patches(images: Tensor, offsets: Tensor, share: float) -> Tensor:
+    """The nine patches of each image (BxCxHxW), image by image and row by row, each cropped: 9B x C x h x w.
+
+    `offsets` (9B x 2) are whole numbers of any size, of which the place of the crop is the remainder. Pixels that do
+    not fill a third of the side are left out.
+    """
+    height, width = images.shape[2] // SIDE, images.shape[3] // SIDE
+    rows, columns = max(1, round(share * height)), max(1, round(share * width))
+    whole = images[:, :, : SIDE * height, : SIDE * width].unflatten(3, (SIDE, width)).unflatten(2, (SIDE, height))
+    whole = whole.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)  # 9B x C x height x width
+    top = offsets[:, :1] % (height - rows + 1) + torch.arange(rows, device=images.device)
+    left = offsets[:, 1:] % (width - columns + 1) + torch.arange(columns, device=images.device)
+    number = torch.arange(len(whole), device=images.device)[:, None, None]
+    return whole[number, :, top[:, :, None], left[:, None, :]].permute(0, 3, 1, 2)

@@ -1,0 +1,93 @@
+"""PIRL: its loss over image and jigsaw, the jigsaw itself, and where gradients flow."""
+
+import pytest
+import torch
+from rivals import Given, images
+from torch import nn
+
+from invp.errors import UserError
+from invp.models.encoders import build_encoder
+from invp.models.heads import build_head
+from invp.objectives import instance_discrimination
+from invp.objectives.pirl import Config, Objective, patches
+
+N, D = 24, 4
+
+
+def network(**options) -> Objective:
+    torch.manual_seed(0)
+    encoder = build_encoder({"name": "resnet_small", "width": 8, "blocks": 1, "norm": "group"}, 12)
+    head = build_head({"kind": "linear", "dimensions": D}, 32)
+    config = Config(**({"loss": "infonce", "num_negatives": 7, "temperature": 0.3} | options))
+    return Objective(config, encoder, head, N, seed=3)
+
+
+def test_patches_equal_loops():
+    pictures = torch.arange(2 * 3 * 13 * 16.0).view(2, 3, 13, 16)  # thirds of 4 x 5, a row and a column are left out
+    offsets = torch.randint(0, 1 << 40, (18, 2), generator=torch.Generator().manual_seed(0))
+    for share, size in ((1.0, (4, 5)), (0.75, (3, 4)), (0.01, (1, 1))):
+        ours = patches(pictures, offsets, share)
+        for b in range(2):
+            for row in range(3):
+                for column in range(3):
+                    number = 9 * b + 3 * row + column
+                    top = 4 * row + int(offsets[number, 0]) % (4 - size[0] + 1)
+                    left = 5 * column + int(offsets[number, 1]) % (5 - size[1] + 1)
+                    assert torch.equal(ours[number], pictures[b, :, top : top + size[0], left : left + size[1]])
+
+
+def test_the_patches_features_are_put_in_a_row_in_the_order_of_the_draws():
+    objective, pictures = network(), torch.randn(2, 3, 12, 12)
+    draws = torch.randint(0, 1 << 40, (2, 27), generator=torch.Generator().manual_seed(0))
+    features = objective.patch_head(objective.encoder(patches(pictures, draws[:, 9:].reshape(-1, 2), 0.75)))
+    for b in range(2):
+        order = sorted(range(9), key=lambda j: draws[b, j].item())
+        row = torch.cat([features[9 * b + j] for j in order])
+        torch.testing.assert_close(objective._jigsaw(pictures, draws)[b], objective.order_head(row))
+
+
+@pytest.mark.parametrize("loss", ["infonce", "nce", "full"])
+def test_value_and_gradient_are_the_weighted_mean_of_two_instance_losses(loss):
+    """Instance discrimination, tested against loops, is given the two kinds of feature; Z is the mean of both."""
+    objective = network(loss=loss, weight=0.3)
+    pictures, index, seen = torch.randn(4, 3, 12, 12), torch.tensor([3, 8, 0, 11]), []
+    jigsaw = objective._jigsaw
+    objective._jigsaw = lambda *arguments: seen.append(jigsaw(*arguments)) or seen[-1]
+    output = objective([pictures], index, 1)
+    image = objective.head(objective.encoder(pictures))
+    terms, partitions = [], []
+    for rows in (image, seen[0]):
+        given = Given(N, D)
+        with torch.no_grad():
+            given.rows[index] = rows
+        options = instance_discrimination.Config(loss, num_negatives=7, temperature=0.3)
+        plain = instance_discrimination.Objective(options, given, nn.Identity(), N, seed=3)
+        one = plain([images(*index.tolist())], index, 1)
+        terms.append((one["loss"], torch.autograd.grad(one["loss"], given.rows)[0][index]))
+        partitions.append(one["memory"].get("log_partition"))
+    torch.testing.assert_close(output["loss"], 0.7 * terms[0][0] + 0.3 * terms[1][0])
+    expected = 0.7 * (image * terms[0][1]).sum() + 0.3 * (seen[0] * terms[1][1]).sum()
+    parameters = list(objective.parameters())
+    ours = torch.autograd.grad(output["loss"], parameters)
+    for one, other in zip(ours, torch.autograd.grad(expected, parameters), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+        assert one.abs().max() > 0
+    if loss == "nce":
+        mean = torch.stack([p.exp() for p in partitions]).mean(0).log()
+        torch.testing.assert_close(output["memory"]["log_partition"], mean)
+
+
+def test_the_jigsaw_is_a_function_of_seed_epoch_and_index():
+    objective, pictures = network(loss="full", weight=1.0), torch.randn(4, 3, 12, 12)
+    index = torch.tensor([3, 8, 0, 11])
+    whole = objective([pictures], index, 1)["loss"]
+    torch.manual_seed(99)
+    parts = [objective([pictures[part]], index[part], 1)["loss"] for part in (slice(0, 2), slice(2, 4))]
+    torch.testing.assert_close(whole, sum(parts) / 2)
+    assert abs(objective([pictures], index, 2)["loss"] - whole) > 1e-4
+
+
+@pytest.mark.parametrize("key, value", [("weight", -0.1), ("weight", 1.1), ("patch_share", 0.0), ("num_negatives", 0)])
+def test_impossible_options_are_refused_by_name(key, value):
+    with pytest.raises(UserError, match=f"objective: {key} must be"):
+        network(**{key: value})
