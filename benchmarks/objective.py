@@ -61,9 +61,7 @@ def dense_step(rows: Tensor, bank: Tensor, table: Tensor, index: Tensor, config:
     return instance + config.weight * invariance, new_rows
 
 
-def make_side(
-    side: str, num_samples: int, batch: int, num_negatives: int, device: str
-) -> tuple[Callable, nn.Parameter]:
+def make_side(side: str, num_samples: int, batch: int, num_negatives: int, device: str) -> tuple[Callable, nn.Parameter]:
     """A function that does one forward and backward pass, and the features whose gradient it leaves."""
     generator = torch.Generator().manual_seed(0)
     bank = torch.empty(num_samples, DIMENSIONS).normal_(generator=generator)

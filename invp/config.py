@@ -119,6 +119,10 @@ def structured(config_class: type, options: Any, where: str) -> dict:
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
         raise UserError(f"{where}: key '{key}': {str(error).splitlines()[0]}") from None
+    try:
+        config_class(**result)  # a dataclass may check its values
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     return result
 
 

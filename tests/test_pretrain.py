@@ -21,7 +21,22 @@ from invp.provenance import code_digest, section_json, step_modules
 ROOT = Path(__file__).resolve().parent.parent
 OBJECTIVES = plugin_names("objectives")
 # Small values where the defaults are for large sets.
-SMALL = {"invp": {"num_negatives": 400, "ramp_epoch": 1, "num_positives": 10}, "instance_discrimination": {"num_negatives": 400}}
+SMALL = {
+    "invp": {"num_negatives": 400, "ramp_epoch": 1, "num_positives": 10},
+    "instance_discrimination": {"num_negatives": 400},
+    "neighbourhood_discovery": {"round_epochs": 1},
+    "local_aggregation": {
+        "loss": "infonce",
+        "num_negatives": 400,
+        "num_background": 400,
+        "num_clusterings": 2,
+        "num_clusters": 30,
+        "warmup_epochs": 1,
+    },
+    "moco": {"num_keys": 400, "momentum": 0.99, "temperature": 0.2},
+    "pcl": {"num_keys": 400, "momentum": 0.99, "num_clusters": [10, 20], "warmup_epochs": 1},
+    "pirl": {"loss": "infonce", "num_negatives": 400, "temperature": 0.2},
+}
 
 
 def experiment(objective="invp", norm="batch", **options) -> dict:

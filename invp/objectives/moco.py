@@ -25,13 +25,13 @@ SHUFFLE_STREAM = 1 << 32  # keeps the draws of the shuffle apart from others of 
 class Config:
     """Options of MoCo; the defaults are those of version 1 for ImageNet."""
 
-    queue: int = 65536  # K, keys of earlier batches
+    num_keys: int = 65536  # K, keys of earlier batches
     momentum: float = 0.999  # m of the key encoder
     temperature: float = 0.07  # tau; version 2 has 0.2
     norm_group: int = 32  # images that share the key encoder's batch statistics, in a shuffled order; 0: no grouping
 
     def __post_init__(self) -> None:
-        require(self.queue >= 1, self, "queue", "at least 1")
+        require(self.num_keys >= 1, self, "num_keys", "at least 1")
         require(0 <= self.momentum <= 1, self, "momentum", "from 0 to 1")
         require(self.temperature > 0, self, "temperature", "above 0")
         require(self.norm_group >= 0, self, "norm_group", "at least 0")
@@ -50,7 +50,7 @@ class Objective(nn.Module):
         self.key = MomentumCopy(encoder, head, config.momentum, config.norm_group)
         widths = [module.out_features for module in head.modules() if isinstance(module, nn.Linear)]
         width = widths[-1] if widths else encoder.num_features
-        keys = torch.randn(config.queue, width, generator=torch.Generator().manual_seed(seed))
+        keys = torch.randn(config.num_keys, width, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("queue", F.normalize(keys, dim=1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 

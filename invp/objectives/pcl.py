@@ -22,16 +22,16 @@ from invp.objectives._options import require, require_faiss
 class Config(moco.Config):
     """Options of PCL; the defaults are the paper's for ImageNet."""
 
-    queue: int = 16384
+    num_keys: int = 16384
     temperature: float = 0.2  # tau, also the mean of the prototypes' phi
-    clusters: list[int] = field(default_factory=lambda: [25000, 50000, 100000])  # K of each granularity
+    num_clusters: list[int] = field(default_factory=lambda: [25000, 50000, 100000])  # K of each granularity
     warmup_epochs: int = 20  # of InfoNCE alone
     smooth: float = 10.0  # alpha of phi
     iterations: int = 20  # of k-means
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(len(self.clusters) >= 1 and all(k >= 2 for k in self.clusters), self, "clusters", "numbers from 2 on")
+        require(len(self.num_clusters) >= 1 and all(k >= 2 for k in self.num_clusters), self, "num_clusters", "numbers from 2 on")
         require(self.warmup_epochs >= 0, self, "warmup_epochs", "at least 0")
         require(self.smooth > 1, self, "smooth", "above 1")
         require(self.iterations >= 1, self, "iterations", "at least 1")
@@ -43,11 +43,11 @@ class Objective(moco.Objective):
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
         require_faiss()
         super().__init__(config, encoder, head, num_samples, seed=seed)
-        if max(config.clusters) > num_samples:
-            raise UserError(f"objective: clusters must be at most the {num_samples} images, and are {config.clusters}")
-        self.register_buffer("cluster", torch.zeros(len(config.clusters), num_samples, dtype=torch.long))
-        self.register_buffer("centroids", torch.zeros(sum(config.clusters), self.queue.shape[1]))
-        self.register_buffer("phi", torch.full((sum(config.clusters),), config.temperature))
+        if max(config.num_clusters) > num_samples:
+            raise UserError(f"objective: num_clusters must be at most the {num_samples} images, and are {config.num_clusters}")
+        self.register_buffer("cluster", torch.zeros(len(config.num_clusters), num_samples, dtype=torch.long))
+        self.register_buffer("centroids", torch.zeros(sum(config.num_clusters), self.queue.shape[1]))
+        self.register_buffer("phi", torch.full((sum(config.num_clusters),), config.temperature))
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:
@@ -56,9 +56,9 @@ class Objective(moco.Objective):
             return
         rows = from_first(embed(self.key))
         centroids, phi = [], []
-        for place, count in enumerate(self.config.clusters):
+        for place, count in enumerate(self.config.num_clusters):
             # Each epoch and granularity begins from other rows.
-            seed = (self.seed * 1000003 + epoch * len(self.config.clusters) + place) % (1 << 31)
+            seed = (self.seed * 1000003 + epoch * len(self.config.num_clusters) + place) % (1 << 31)
             found = kmeans(rows, count, seed=seed, iterations=self.config.iterations)
             self.cluster[place] = from_first(found.cluster)
             centroids.append(F.normalize(found.centroids, dim=1))
@@ -73,8 +73,8 @@ class Objective(moco.Objective):
         if epoch > self.config.warmup_epochs:
             parts = zip(
                 self.cluster,
-                self.centroids.split(self.config.clusters),
-                self.phi.split(self.config.clusters),
+                self.centroids.split(self.config.num_clusters),
+                self.phi.split(self.config.num_clusters),
                 strict=True,
             )
             terms = [prototype_loss(query, cluster[index], rows, phi).mean() for cluster, rows, phi in parts]

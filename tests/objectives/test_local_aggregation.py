@@ -12,7 +12,7 @@ from invp.objectives.local_aggregation import Config, Objective
 
 pytest.importorskip("faiss")
 N, D, TAU, M = 40, 4, 0.3, 9
-OPTIONS = {"background": M, "clusterings": 3, "clusters": 6, "warmup_epochs": 1, "num_negatives": 7, "temperature": TAU}
+OPTIONS = {"num_background": M, "num_clusterings": 3, "num_clusters": 6, "warmup_epochs": 1, "num_negatives": 7, "temperature": TAU}
 
 
 def build(**options) -> Objective:
@@ -67,9 +67,9 @@ def test_value_and_gradient_equal_loops():
 
 
 def test_impossible_options_are_refused_by_name():
-    with pytest.raises(UserError, match="clusters must be at most the 40 images"):
-        build(clusters=41)
-    for key in ("background", "clusterings", "clusters", "iterations"):
+    with pytest.raises(UserError, match="num_clusters must be at most the 40 images"):
+        build(num_clusters=41)
+    for key in ("num_background", "num_clusterings", "num_clusters", "iterations"):
         with pytest.raises(UserError, match=f"objective: {key} must be at least 1"):
             build(**{key: 0})
     with pytest.raises(UserError, match="warmup_epochs must be at least 0"):

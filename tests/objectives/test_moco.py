@@ -16,7 +16,7 @@ ENCODER = {"name": "resnet_small", "width": 8, "blocks": 1, "norm": "batch"}
 
 
 def build(**options) -> Objective:
-    config = Config(**({"queue": K, "momentum": 0.9, "temperature": TAU, "norm_group": 0} | options))
+    config = Config(**({"num_keys": K, "momentum": 0.9, "temperature": TAU, "norm_group": 0} | options))
     return Objective(config, Given(N, D), nn.Identity(), N, seed=3).double()
 
 
@@ -92,7 +92,9 @@ def test_grouped_batch_norm_equals_torchs_on_each_group_and_has_its_state():
 
 def network(group: int) -> Objective:
     encoder = build_encoder(ENCODER, 16)
-    return Objective(Config(queue=16, norm_group=group), encoder, build_head({"kind": "linear", "dimensions": 8}, 32), 99, seed=1)
+    return Objective(
+        Config(num_keys=16, norm_group=group), encoder, build_head({"kind": "linear", "dimensions": 8}, 32), 99, seed=1
+    )
 
 
 def test_keys_come_back_in_order_and_their_groups_change_with_the_epoch():
@@ -113,7 +115,7 @@ def test_without_groups_the_keys_have_the_statistics_of_the_whole_batch():
 
 
 @pytest.mark.parametrize(
-    "options", [{"queue": 0}, {"momentum": 1.1}, {"temperature": 0.0}, {"norm_group": -1}], ids=lambda o: next(iter(o))
+    "options", [{"num_keys": 0}, {"momentum": 1.1}, {"temperature": 0.0}, {"norm_group": -1}], ids=lambda o: next(iter(o))
 )
 def test_impossible_options_are_refused_by_name(options):
     with pytest.raises(UserError, match=f"objective: {next(iter(options))} must be"):

@@ -12,11 +12,11 @@ from invp.objectives import moco, pcl
 
 pytest.importorskip("faiss")
 N, D, TAU = 30, 4, 0.3
-OPTIONS = {"queue": 6, "momentum": 0.9, "temperature": TAU, "norm_group": 0}
+OPTIONS = {"num_keys": 6, "momentum": 0.9, "temperature": TAU, "norm_group": 0}
 
 
 def build(**options) -> pcl.Objective:
-    config = pcl.Config(**(OPTIONS | {"clusters": [3, 5], "warmup_epochs": 1} | options))
+    config = pcl.Config(**(OPTIONS | {"num_clusters": [3, 5], "warmup_epochs": 1} | options))
     return pcl.Objective(config, Given(N, D), nn.Identity(), N, seed=3).double()
 
 
@@ -70,8 +70,8 @@ def test_prototypes_are_the_clusters_of_the_momentum_features_and_change_with_th
 
 
 def test_impossible_options_are_refused_by_name():
-    with pytest.raises(UserError, match="clusters must be at most the 30 images"):
-        build(clusters=[31])
-    for key, value in (("clusters", []), ("clusters", [1]), ("warmup_epochs", -1), ("smooth", 1.0), ("iterations", 0)):
+    with pytest.raises(UserError, match="num_clusters must be at most the 30 images"):
+        build(num_clusters=[31])
+    for key, value in (("num_clusters", []), ("num_clusters", [1]), ("warmup_epochs", -1), ("smooth", 1.0), ("iterations", 0)):
         with pytest.raises(UserError, match=f"objective: {key} must be"):
             build(**{key: value})

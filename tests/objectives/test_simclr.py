@@ -70,7 +70,7 @@ def results(rank: int, world: int) -> dict:
     torch.manual_seed(0)
     encoder = build_encoder({"name": "resnet_small", "width": 8, "blocks": 1, "norm": "batch"}, 8)
     head = build_head({"kind": "linear", "dimensions": 8}, 32)
-    rival = moco.Objective(moco.Config(queue=8, norm_group=2), encoder, head, 99, seed=1)
+    rival = moco.Objective(moco.Config(num_keys=8, norm_group=2), encoder, head, 99, seed=1)
     views = torch.randn(8, 3, 8, 8)
     mine = slice(rank * 8 // world, (rank + 1) * 8 // world)
     key = rival.embeddings([views[mine], views[mine]], torch.arange(8)[mine] + 5, 3)[1]

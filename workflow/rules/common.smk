@@ -9,6 +9,8 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 ROOT = ROOT.parent if ROOT.name == "workflow" else ROOT
 sys.path.insert(0, str(ROOT))
+# Jobs run the Python that runs Snakemake, activated or not, on this machine and on a cluster's nodes.
+os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]))
 
 from invp import sections
 from invp.config import load_study
@@ -18,7 +20,6 @@ from invp.provenance import code_digest, section_json, step_modules
 
 DATA_ROOT = config.pop("data_root", None) or os.environ.get("INVP_DATA") or "data"
 MACHINE = config.pop("machine", {})  # what a profile says of processes and minutes: it changes no result
-PYTHON = f"{sys.executable} -m invp"
 RUN = "results/{experiment}/seed-{seed}"
 
 
@@ -59,7 +60,7 @@ wildcard_constraints:
     figure="|".join(ALL_FIGURES),
 
 
-# What a rule tracks: its section as one string, and the digest of the code that it runs.
+# What is tracked of a job, its section as one string, and the digest of the code that it runs.
 def section(step, **names):
     """A params function: the canonical JSON of what `step` sees."""
 
@@ -102,7 +103,7 @@ def training_manifest(w):
 
 
 def named(**files):
-    """The `--input` words of a rule: NAME=PATH for every file."""
+    """The `--input` words of a job, NAME=PATH for every file."""
     words = []
     for name, paths in files.items():
         words += [f"{name}={path}" for path in ([paths] if isinstance(paths, str) else paths)]
@@ -165,3 +166,78 @@ def show_summary():
     if path.exists():
         print(path.read_text(), end="")
         print("report: results/report.html")
+
+
+# Input functions of the rules.
+def parent_of(w):
+    stages = stages_of(w.experiment)
+    position = stages.index(int(w.stage))
+    if position == 0:
+        return {}
+    return {"parent": f"{RUN}/pretrain/stage-{stages[position - 1]}/checkpoint.pt".format(**w)}
+
+
+def pretrain_inputs(w):
+    if int(w.stage) not in stages_of(w.experiment):
+        raise ValueError(f"{w.experiment} has no stage {w.stage}; its stages: {stages_of(w.experiment)}")
+    return {"dataset": training_manifest(w), **parent_of(w)}
+
+
+def previous_graph(w):
+    stages = stages_of(w.experiment)
+    position = stages.index(int(w.stage))
+    return {"previous": f"{RUN}/graph/stage-{stages[position - 1]}/knn.arrow".format(**w)} if position else {}
+
+
+def features_for_graph(w):
+    """The training set's features, where the objective keeps no bank or the graph is asked of features."""
+    experiment = EXPERIMENTS[w.experiment]
+    if experiment["graph"]["of"] == "bank" and int(w.stage) > 0:
+        return {}
+    return {"features": f"{RUN}/features/stage-{{stage}}/{experiment['dataset_id']}-train.arrow".format(**w)}
+
+
+def graph_inputs(w):
+    path = f"{RUN}/pretrain/stage-{{stage}}/checkpoint.pt".format(**w)
+    return {"checkpoint": path, "dataset": training_manifest(w), **previous_graph(w), **features_for_graph(w)}
+
+
+def explorer_inputs(w):
+    graphs = [f"{RUN}/graph/stage-{s}/knn.arrow".format(**w) for s in stages_of(w.experiment)]
+    return {"graph": graphs, "dataset": training_manifest(w)}
+
+
+def evaluate_inputs(w):
+    experiment = EXPERIMENTS[w.experiment]
+    dataset = experiment["evaluation_datasets"][w.eval]
+    needs = load_plugin("evals", experiment["evaluations"][w.eval]["name"]).NEEDS
+    files = {}
+    if needs == "encoder":
+        files["checkpoint"] = f"{RUN}/pretrain/stage-{{stage}}/checkpoint.pt".format(**w)
+    if needs == "graph":
+        files["graph"] = f"{RUN}/graph/stage-{{stage}}/knn.arrow".format(**w)
+    for split in ("train", "test"):
+        if needs == "features":
+            files[split] = f"{RUN}/features/stage-{{stage}}/{dataset}-{split}.arrow".format(**w)
+        files[f"{split}_data"] = manifest(dataset, split)
+    return files
+
+
+def figure_inputs(w):
+    """Only what the figure's plug-in needs, so that it reruns for nothing else."""
+    experiment = EXPERIMENTS[w.experiment]
+    needs = load_plugin("figures", experiment["figures"][w.figure]["name"]).NEEDS
+    run, stages = RUN.format(**w), experiment["stages"]
+    files = {}
+    if "curves" in needs:
+        files["curves"] = [f"{run}/pretrain/stage-{s}/metrics.jsonl" for s in stages]
+    if "graph" in needs:
+        files["graph"] = [f"{run}/graph/stage-{s}/knn.arrow" for s in stages]
+    if "features" in needs:
+        for split in ("train", "test"):
+            files[f"features_{split}"] = f"{run}/features/stage-{stages[-1]}/{experiment['dataset_id']}-{split}.arrow"
+    if "metrics" in needs:
+        files["metrics"] = [f"{run}/evals/{e}/stage-{stages[-1]}/metrics.json" for e in experiment["evaluations"]]
+    for split in ("train", "test"):
+        files[f"dataset_{split}"] = manifest(experiment["dataset_id"], split)
+    return files

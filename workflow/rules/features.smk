@@ -9,15 +9,15 @@ rule features:
         "results/logs/features/{experiment}-seed-{seed}-stage-{stage}-{dataset}-{split}.log",
     benchmark:
         "results/benchmarks/features/{experiment}-seed-{seed}-stage-{stage}-{dataset}-{split}.tsv"
-    params:
-        section=section("features"),
-        code=code("features"),
-        words=words,
     threads: 1
     resources:
         runtime=240,
         mem_mb=8000,
         gpu=0,
+    params:
+        section=section("features"),
+        code=code("features"),
+        words=words,
     shell:
-        "{PYTHON} features --section {params.section:q} --code {params.code} --input {params.words} --workers {threads}"
+        "python -m invp features --section {params.section:q} --code {params.code} --input {params.words} --workers {threads}"
         " --output features={output.features} record={output.record} > {log} 2>&1"

@@ -1,23 +1,3 @@
-def figure_inputs(w):
-    """Only what the figure's plug-in needs, so that it reruns for nothing else."""
-    experiment = EXPERIMENTS[w.experiment]
-    needs = load_plugin("figures", experiment["figures"][w.figure]["name"]).NEEDS
-    run, stages = RUN.format(**w), experiment["stages"]
-    files = {}
-    if "curves" in needs:
-        files["curves"] = [f"{run}/pretrain/stage-{s}/metrics.jsonl" for s in stages]
-    if "graph" in needs:
-        files["graph"] = [f"{run}/graph/stage-{s}/knn.arrow" for s in stages]
-    if "features" in needs:
-        for split in ("train", "test"):
-            files[f"features_{split}"] = f"{run}/features/stage-{stages[-1]}/{experiment['dataset_id']}-{split}.arrow"
-    if "metrics" in needs:
-        files["metrics"] = [f"{run}/evals/{e}/stage-{stages[-1]}/metrics.json" for e in experiment["evaluations"]]
-    for split in ("train", "test"):
-        files[f"dataset_{split}"] = manifest(experiment["dataset_id"], split)
-    return files
-
-
 rule figure:
     input:
         unpack(figure_inputs),
@@ -34,16 +14,16 @@ rule figure:
         "results/logs/figure/{experiment}-seed-{seed}-{figure}.log",
     benchmark:
         "results/benchmarks/figure/{experiment}-seed-{seed}-{figure}.tsv"
-    params:
-        section=section("figure"),
-        code=code("figure"),
-        words=words,
     threads: 1
     resources:
         runtime=60,
         mem_mb=4000,
+    params:
+        section=section("figure"),
+        code=code("figure"),
+        words=words,
     shell:
-        "{PYTHON} figure --section {params.section:q} --code {params.code} --input {params.words}"
+        "python -m invp figure --section {params.section:q} --code {params.code} --input {params.words}"
         " --output figure={output.figure} data={output.data} record={output.record} > {log} 2>&1"
 
 
@@ -62,16 +42,16 @@ rule summary:
         "results/logs/summary.log",
     benchmark:
         "results/benchmarks/summary.tsv"
-    params:
-        section=section("summary"),
-        code=code("summary"),
-        words=words,
     threads: 1
     resources:
         runtime=30,
         mem_mb=2000,
+    params:
+        section=section("summary"),
+        code=code("summary"),
+        words=words,
     shell:
-        "{PYTHON} summary --section {params.section:q} --code {params.code} --input {params.words}"
+        "python -m invp summary --section {params.section:q} --code {params.code} --input {params.words}"
         " --output csv={output.csv} table={output.table} markdown={output.markdown} latex={output.latex}"
         " record={output.record} > {log} 2>&1"
 
@@ -92,14 +72,14 @@ rule report:
         "results/logs/report.log",
     benchmark:
         "results/benchmarks/report.tsv"
-    params:
-        section=section("report"),
-        code=code("report"),
-        words=words,
     threads: 1
     resources:
         runtime=30,
         mem_mb=2000,
+    params:
+        section=section("report"),
+        code=code("report"),
+        words=words,
     shell:
-        "{PYTHON} report --section {params.section:q} --code {params.code} --input {params.words}"
+        "python -m invp report --section {params.section:q} --code {params.code} --input {params.words}"
         " --output page={output.page} record={output.record} > {log} 2>&1"

@@ -1,0 +1,39 @@
+"""Loss, its parts and the learning rate over the epochs of one run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NEEDS = ("curves",)
+
+
+@dataclass
+class Config:
+    """No options."""
+
+
+def draw(config: Config, inputs: Any, out: Path) -> dict:
+    """Draws the curves to `out` (PNG) and returns them by name."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = [n for n in ("loss", "loss_instance", "loss_invariance") if inputs.curves and n in inputs.curves[0]]
+    epochs = [row["epoch"] for row in inputs.curves]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    for name, colour in zip(names, ("#0b6e6e", "#c8553d", "#6a4c93"), strict=False):
+        left.plot(epochs, [row[name] for row in inputs.curves], label=name.replace("_", " "), color=colour)
+    if "uniform_loss" in inputs.curves[0]:
+        left.axhline(inputs.curves[0]["uniform_loss"], color="grey", ls=":", lw=1, label="log M (collapse)")
+    left.legend(frameon=False)
+    left.set(xlabel="epoch", ylabel="loss, nats")
+    right.plot(epochs, [row["learning_rate"] for row in inputs.curves], color="#3d6fb4")
+    right.set(xlabel="epoch", ylabel="learning rate")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.suptitle(inputs.experiment["title"] or inputs.experiment["experiment"])
+    figure.savefig(out, dpi=130)
+    pyplot.close(figure)
+    return {"epoch": epochs, **{name: [row[name] for row in inputs.curves] for name in [*names, "learning_rate"]}}

@@ -1,0 +1,148 @@
+"""What the pretraining loop expects of every objective: one test over every file of the folder."""
+
+import copy
+
+import pytest
+import torch
+from test_pretrain import SMALL
+
+from invp.config import instance, plugin_options
+from invp.models.encoders import build_encoder
+from invp.models.heads import build_head
+from invp.plugins import load_plugin, plugin_names
+
+N, B, D, SIZE = 150, 16, 8, 12
+SMALLER = {"num_negatives": 40, "norm_group": 8, "num_keys": 40, "num_background": 40}
+OBJECTIVES = plugin_names("objectives")
+
+
+def build(name: str, seed: int = 5):
+    torch.manual_seed(0)
+    encoder = build_encoder({"name": "resnet_small", "width": 8, "blocks": 1, "norm": "batch"}, SIZE)
+    head = build_head({"kind": "mlp", "dimensions": D}, encoder.num_features)
+    module = load_plugin("objectives", name)
+    options = plugin_options("objectives", {"name": name, **SMALL.get(name, {})}, "test")
+    options |= {key: value for key, value in SMALLER.items() if key in options}
+    return module.Objective(instance(module.Config, options), encoder, head, N, seed=seed)
+
+
+PICTURES = torch.randn(N, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(9))
+
+
+def batch(objective, epoch: int, step: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+    generator = torch.Generator().manual_seed(1000 * epoch + step)
+    index = torch.randperm(N, generator=generator)[:B]
+    noise = [torch.randn(B, 3, SIZE, SIZE, generator=generator) for _ in range(objective.views)]
+    return [PICTURES[index] + 0.1 * one for one in noise], index
+
+
+def embed(objective):
+    def apply(function):
+        training = objective.training
+        objective.eval()
+        with torch.no_grad():
+            rows = torch.cat([function(part) for part in PICTURES.split(64)])
+        objective.train(training)
+        return rows
+
+    return apply
+
+
+def train(objective, epochs, steps: int = 3, rate: float = 0.03) -> list[dict]:
+    outputs = []
+    parameters = [p for p in objective.parameters() if p.requires_grad]
+    for epoch in epochs:
+        objective.begin_epoch(epoch, embed(objective))
+        for step in range(steps):
+            views, index = batch(objective, epoch, step)
+            output = objective(views, index, epoch)
+            gradients = torch.autograd.grad(output["loss"], parameters)
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter -= rate * gradient
+            objective.end_step(index, {name: rows.detach() for name, rows in output["memory"].items()})
+            outputs.append(output)
+    return outputs
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_outputs_and_memory_have_the_promised_shapes(name):
+    objective = build(name)
+    assert isinstance(objective.views, int) and objective.views >= 1
+    for output in train(objective, (1, 2, 3)):
+        loss = output["loss"]
+        assert loss.shape == () and loss.requires_grad and loss.isfinite()
+        assert set(output) == {"loss", "memory", "metrics"}
+        for key, rows in output["memory"].items():
+            assert len(rows) == B and not rows.requires_grad, key
+        feature = output["memory"]["feature"]
+        torch.testing.assert_close(feature.norm(dim=1), torch.ones(B))
+        for key, value in output["metrics"].items():
+            assert torch.as_tensor(value).numel() == 1 and not torch.as_tensor(value).requires_grad, key
+        # The loop compares these two to tell a collapse.
+        assert {"loss_instance", "uniform_loss"} <= set(output["metrics"])
+    rows = objective.memory()
+    if rows is not None:
+        assert rows.shape == (N, D) and not rows.requires_grad
+        torch.testing.assert_close(rows.norm(dim=1), torch.ones(N))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_trainable_parameter_has_a_gradient_and_no_memory_has_one(name):
+    objective = build(name)
+    train(objective, (1, 2))
+    objective.begin_epoch(3, embed(objective))
+    views, index = batch(objective, 3, 0)
+    objective(views, index, 3)["loss"].backward()
+    for key, parameter in objective.named_parameters():
+        if parameter.requires_grad:
+            # DDP waits for every parameter; a bias before batch normalisation or a softmax may have a gradient of 0.
+            assert parameter.grad is not None, key
+            assert parameter.grad.isfinite().all(), key
+        else:
+            assert parameter.grad is None, key
+    assert all(parameter.requires_grad for parameter in objective.encoder.parameters())
+    assert objective.encoder.conv1.weight.grad.abs().max() > 0
+    assert not any(buffer.requires_grad for buffer in objective.buffers())
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("after", [1, 2])
+def test_all_state_is_in_the_state_dict(name, after):
+    """A copy that takes up the state dict after an epoch, or inside one, goes on equal to the bit."""
+    whole = build(name)
+    train(whole, range(1, after + 1))
+    state = copy.deepcopy(whole.state_dict())
+    resumed = build(name)
+    resumed.load_state_dict(state)
+    torch.manual_seed(123)  # the global random state plays no part
+    for objective in (whole, resumed):
+        views, index = batch(objective, after, 7)  # inside the epoch: no begin_epoch
+        objective.end_step(index, objective(views, index, after)["memory"])
+    one, two = train(whole, (after + 1, after + 2)), train(resumed, (after + 1, after + 2))
+    assert [a["loss"].item() for a in one] == [b["loss"].item() for b in two]
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value.nan_to_num(), resumed.state_dict()[key].nan_to_num()), key
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_only_the_step_end_writes_memory(name):
+    """`forward` may change batch statistics, but no bank, queue, table, cluster or parameter."""
+    objective = build(name)
+    train(objective, (1, 2))
+    before = copy.deepcopy(objective.state_dict())
+    views, index = batch(objective, 2, 7)
+    objective(views, index, 2)
+    for key, value in objective.state_dict().items():
+        if not key.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            assert torch.equal(value.nan_to_num(), before[key].nan_to_num()), key
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_training_lowers_the_loss_and_tells_images_apart(name):
+    objective = build(name)
+    first = train(objective, (1,), steps=1)[0]
+    last = train(objective, range(2, 14), steps=6)[-1]
+    feature = last["memory"]["feature"]
+    assert feature.mean(0).square().sum() < 0.9 * first["memory"]["feature"].mean(0).square().sum()
+    assert last["metrics"]["loss_instance"] < last["metrics"]["uniform_loss"]
