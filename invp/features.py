@@ -3,6 +3,7 @@
 B batch, F features of the encoder, D dimensions of the head.
 """
 
+import pickle
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ def load_network(section: dict, checkpoint: Path) -> tuple[nn.Module, nn.Module]
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["objective"]
         for name, module in (("encoder", encoder), ("head", head)):
             module.load_state_dict({key.removeprefix(f"{name}."): v for key, v in state.items() if key.startswith(f"{name}.")})
-    except (RuntimeError, EOFError, KeyError) as error:
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise UserError(f"{checkpoint} does not fit the experiment or is damaged: {str(error).splitlines()[0]}") from None
     return encoder.eval(), head.eval()
 

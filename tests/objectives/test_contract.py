@@ -12,7 +12,7 @@ from invp.models.heads import build_head
 from invp.plugins import load_plugin, plugin_names
 
 N, B, D, SIZE = 150, 16, 8, 12
-SMALLER = {"num_negatives": 40, "norm_group": 8, "num_keys": 40, "num_background": 40}
+SMALLER = {"num_negatives": N, "norm_group": 8, "num_keys": 40, "num_background": 40}
 OBJECTIVES = plugin_names("objectives")
 
 

@@ -1,0 +1,70 @@
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from invp.config import Encoder as EncoderOptions
+from invp.config import structured
+from invp.errors import UserError
+from invp.models.encoders import build_encoder
+from invp.models.weights import load_weights
+
+
+def encoder_of(name="resnet18"):
+    return build_encoder(structured(EncoderOptions, {"name": name}, "test"), 64).eval()
+
+
+@pytest.fixture(scope="module")
+def reference():
+    torch.manual_seed(3)
+    return torchvision.models.resnet18().eval()
+
+
+def renamed(state, kind):
+    if kind == "torchvision":
+        return state
+    if kind == "moco":
+        return {"state_dict": {f"module.encoder_q.{k}": v for k, v in state.items()}}
+    places = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+    parts = {k: k.partition(".") for k in state}
+    return {f"backbone.{places[parts[k][0]]}.{parts[k][2]}": v for k, v in state.items() if parts[k][0] in places}
+
+
+@pytest.mark.parametrize("kind", ["torchvision", "moco", "lightly"])
+def test_known_files_give_the_network_that_they_hold(kind, reference, tmp_path):
+    torch.save(renamed(reference.state_dict(), kind), tmp_path / "w.pth")
+    encoder = encoder_of()
+    load_weights(encoder, {"file": str(tmp_path / "w.pth")})
+    images = torch.randn(2, 3, 64, 64)
+    network = torchvision.models.resnet18().eval()
+    network.load_state_dict(reference.state_dict())
+    network.fc = torch.nn.Identity()
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(images), network(images))
+
+
+def test_safetensors(reference, tmp_path):
+    save_file({k: v.contiguous() for k, v in reference.state_dict().items()}, tmp_path / "w.safetensors")
+    encoder = encoder_of()
+    load_weights(encoder, {"file": str(tmp_path / "w.safetensors")})
+    assert torch.equal(encoder.conv1.weight, reference.conv1.weight)
+
+
+def test_what_does_not_fit_is_named(reference, tmp_path):
+    torch.save(reference.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(UserError, match="lacks .* e.g. "):
+        load_weights(encoder_of("resnet50"), {"file": str(tmp_path / "w.pth")})
+    with pytest.raises(UserError, match="does not exist"):
+        load_weights(encoder_of(), {"file": str(tmp_path / "none.pth")})
+    with pytest.raises(UserError, match="needs 'file'"):
+        load_weights(encoder_of(), {"path": "x"})
+
+
+def test_a_file_with_code_in_it_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("executed",))
+
+    torch.save({"conv1.weight": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="more than tensors"):
+        load_weights(encoder_of(), {"file": str(tmp_path / "evil.pth")})
