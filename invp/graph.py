@@ -74,6 +74,14 @@ def recall_of(found: np.ndarray, rows: np.ndarray, k: int, seed: int, sample: in
     return float(np.mean(hits) / k)
 
 
+def positions(rows: np.ndarray) -> np.ndarray:
+    """The rows (NxD) on their two principal axes, Nx2 float32, each axis turned so that its largest entry is positive."""
+    centred = rows - rows.mean(0)
+    axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :2]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+    return (centred @ axes).astype(np.float32)
+
+
 def fixed_size_list(values: np.ndarray) -> pa.FixedSizeListArray:
     """NxK numbers as N lists of K."""
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).ravel()), values.shape[1])
@@ -188,7 +196,12 @@ def run(section: dict, seed: int, stage: int, checkpoint: Path, dataset: Path, *
         summary["class_confusion"] = np.round(class_confusion(neighbours, labels, len(classes)), 5).tolist()
         if len(pairs["anchor"]):
             summary["measures"] |= positive_measures(pairs, labels, rows, section["objective"]["steps"])
-    knn = {"index": np.arange(len(rows)), "neighbours": fixed_size_list(neighbours), "similarities": fixed_size_list(similarities)}
+    knn = {
+        "index": np.arange(len(rows)),
+        "neighbours": fixed_size_list(neighbours),
+        "similarities": fixed_size_list(similarities),
+        "position": fixed_size_list(positions(rows)),
+    }
     write_table(out / "knn.arrow", pa.table(knn), record)
     types = {"anchor": pa.int64(), "positive": pa.int64(), "distance": pa.int8(), "similarity": pa.float32(), "hard": pa.bool_()}
     table = pa.table(

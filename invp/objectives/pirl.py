@@ -27,11 +27,13 @@ class Config(instance_discrimination.Config):
     num_negatives: int = 32000  # m
     weight: float = 0.5  # lambda of the jigsaw's term; 0 is instance discrimination
     patch_share: float = 0.75  # the side of a patch's random crop, as a share of the patch's
+    patch_size: int = 0  # the side in pixels to which crops are resized, for tiny images; 0: as they are
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 <= self.weight <= 1, self, "weight", "from 0 to 1")
         require(0 < self.patch_share <= 1, self, "patch_share", "above 0 and at most 1")
+        require(self.patch_size >= 0, self, "patch_size", "at least 0")
 
 
 class Objective(instance_discrimination.Objective):
@@ -75,7 +77,11 @@ class Objective(instance_discrimination.Objective):
         """The head's output for each image's nine patches in a random order: BxD."""
         num_patches = SIDE * SIDE
         order, offsets = draws[:, :num_patches].argsort(1), draws[:, num_patches:].reshape(-1, 2)
-        features = self.patch_head(self.encoder(patches(images, offsets, self.config.patch_share)))
+        pieces = patches(images, offsets, self.config.patch_share)
+        if self.config.patch_size:
+            side = self.config.patch_size
+            pieces = F.interpolate(pieces, (side, side), mode="bilinear", align_corners=False)
+        features = self.patch_head(self.encoder(pieces))
         features = features.view(len(images), num_patches, -1)
         return self.order_head(features.gather(1, order[:, :, None].expand_as(features)).flatten(1))
 

@@ -87,7 +87,21 @@ def test_the_jigsaw_is_a_function_of_seed_epoch_and_index():
     assert abs(objective([pictures], index, 2)["loss"] - whole) > 1e-4
 
 
-@pytest.mark.parametrize("key, value", [("weight", -0.1), ("weight", 1.1), ("patch_share", 0.0), ("num_negatives", 0)])
+def test_crops_are_resized_to_the_size_that_is_asked_for():
+    objective, seen = network(patch_size=6), []
+    objective.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    pictures, index = torch.randn(2, 3, 12, 12), torch.tensor([3, 8])
+    objective([pictures], index, 1)
+    assert seen[0] is pictures and seen[1].shape == (18, 3, 6, 6)
+    flat = network(patch_size=6)
+    flat.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    flat([torch.full((2, 3, 12, 12), 2.0)], index, 1)
+    torch.testing.assert_close(seen[-1], torch.full((18, 3, 6, 6), 2.0))
+
+
+@pytest.mark.parametrize(
+    "key, value", [("weight", -0.1), ("weight", 1.1), ("patch_share", 0.0), ("patch_size", -1), ("num_negatives", 0)]
+)
 def test_impossible_options_are_refused_by_name(key, value):
     with pytest.raises(UserError, match=f"objective: {key} must be"):
         network(**{key: value})
