@@ -29,7 +29,11 @@ def thumbnail(content: bytes | np.ndarray, side: int) -> Image.Image:
         left, top = (image.width - short) // 2, (image.height - short) // 2
         return image.crop((left, top, left + short, top + short)).resize((side, side), Image.Resampling.LANCZOS)
     array = content.transpose(1, 2, 0)
-    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+    return (
+        Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+        .convert("RGB")
+        .resize((side, side), Image.Resampling.NEAREST)
+    )
 
 
 def sprite(dataset: Path, shown: np.ndarray) -> tuple[str, int, int]:

@@ -200,7 +200,9 @@ def run(section: dict, inputs: list[tuple[str, Path]], out: Path) -> None:
     """Writes the page; links to explorers are the only ones that leave it."""
     rows = rows_of(section, [(k, p) for k, p in inputs if k in ("metrics", "graphs", "curves")])
     header, body = table(section, rows)
-    titles = "".join(f"<dt>{escaped(n)}</dt><dd>{escaped(t)}</dd>" for n, t in section["descriptions"].items())
+    titles = "".join(
+        f"<dt>{escaped(n)}</dt><dd>{escaped(t)}</dd>" for n in section["experiments"] for t in [section["descriptions"][n]]
+    )
     parts = {
         "Results": html_table(header, body, best=True) + f"<p class=note>{escaped(note(section))}</p>",
         "Experiments": f"<dl>{titles}</dl>",

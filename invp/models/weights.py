@@ -57,8 +57,12 @@ def load_weights(encoder: nn.Module, options: dict) -> None:
     found = mapped(read_state(path), list(own), options.get("prefix"))
     missing = [name for name in own if name not in found and not name.endswith("num_batches_tracked")]
     if missing:
-        raise UserError(f"weights.file: {path} lacks {len(missing)} of the encoder's {len(own)} tensors, e.g. {missing[0]}; set weights.prefix")
+        raise UserError(
+            f"weights.file: {path} lacks {len(missing)} of the encoder's {len(own)} tensors, e.g. {missing[0]}; set weights.prefix"
+        )
     wrong = [name for name, value in found.items() if value.shape != own[name].shape]
     if wrong:
-        raise UserError(f"weights.file: {path}: {wrong[0]} has shape {tuple(found[wrong[0]].shape)}, the encoder {tuple(own[wrong[0]].shape)}")
+        raise UserError(
+            f"weights.file: {path}: {wrong[0]} has shape {tuple(found[wrong[0]].shape)}, the encoder {tuple(own[wrong[0]].shape)}"
+        )
     encoder.load_state_dict(found, strict=False)

@@ -1,0 +1,110 @@
+"""Measures against networkx and plain loops, the snapshot against brute force, the approximate index against the exact one."""
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from invp.core import graph_measures as gm
+from invp.graph import approximate_neighbours, exact_neighbours, positions, recall_of
+from invp.inspect_graph import shortest_path
+
+
+def random_table(seed: int, n: int = 60, k: int = 3) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.array([rng.choice(np.delete(np.arange(n), i), k, replace=False) for i in range(n)])
+
+
+def as_networkx(table: np.ndarray) -> nx.DiGraph:
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(len(table)))
+    graph.add_edges_from((i, int(j)) for i, row in enumerate(table) for j in row)
+    return graph
+
+
+def unit_rows(seed: int, n: int = 300, d: int = 16) -> np.ndarray:
+    rows = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("k", [1, 3])
+def test_measures_equal_networkx(seed, k):
+    table = random_table(seed, k=k)
+    graph = as_networkx(table)
+    assert gm.in_degree(table).tolist() == [graph.in_degree(i) for i in range(len(table))]
+    assert gm.mutual_share(table) == pytest.approx(nx.overall_reciprocity(graph))
+    assert gm.num_components(table) == nx.number_weakly_connected_components(graph)
+    both = nx.Graph((a, b) for a, b in graph.edges if graph.has_edge(b, a))
+    both.add_nodes_from(graph)
+    assert gm.num_components(table, mutual=True) == nx.number_connected_components(both)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_class_measures_equal_loops(seed):
+    table, labels = random_table(seed), np.random.default_rng(seed).integers(0, 4, 60)
+    edges = [(labels[i], labels[j]) for i, row in enumerate(table) for j in row]
+    assert gm.same_class_share(table, labels) == pytest.approx(np.mean([a == b for a, b in edges]))
+    confusion = gm.class_confusion(table, labels, 4)
+    for a in range(4):
+        for b in range(4):
+            assert confusion[a, b] == pytest.approx(sum(e == (a, b) for e in edges) / sum(e[0] == a for e in edges))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_overlap_equals_sets(seed):
+    one, other = random_table(seed), random_table(seed + 100)
+    expected = [len(set(a) & set(b)) / 3 for a, b in zip(one, other, strict=True)]
+    assert gm.overlap(one, other) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_shortest_path_is_as_long_as_networkx_finds(seed):
+    table = random_table(seed, k=2)
+    graph = as_networkx(table)
+    for end in range(1, 60, 7):
+        path = shortest_path(table, 0, end)
+        assert bool(path) == nx.has_path(graph, 0, end)
+        if path:
+            assert len(path) - 1 == nx.shortest_path_length(graph, 0, end)
+            assert all(b in table[a] for a, b in zip(path, path[1:], strict=False))
+
+
+def test_skewness_is_scipys():
+    from scipy.stats import skew
+
+    values = np.random.default_rng(0).poisson(2, 500)
+    assert gm.skewness(values) == pytest.approx(skew(values))
+    assert gm.skewness(np.full(5, 3)) == 0
+
+
+def test_the_snapshot_equals_brute_force():
+    rows = unit_rows(0)
+    similarities, numbers = exact_neighbours(rows, 7)
+    dense = rows.astype(np.float64) @ rows.T.astype(np.float64)
+    np.fill_diagonal(dense, -np.inf)
+    assert (numbers == np.argsort(-dense, 1)[:, :7]).all()
+    assert similarities == pytest.approx(np.sort(-dense, 1)[:, :7] * -1, abs=1e-5)
+
+
+def test_equal_rows_never_make_a_node_its_own_neighbour():
+    rows = np.repeat(unit_rows(1, n=4), 10, 0)
+    _, numbers = exact_neighbours(rows, 5)
+    assert not (numbers == np.arange(40)[:, None]).any() and numbers.shape == (40, 5)
+
+
+def test_recall_of_the_approximate_graph_is_measured_against_the_exact_one():
+    rows = unit_rows(2, n=4000, d=8)
+    _, exact = exact_neighbours(rows, 5)
+    _, wide = approximate_neighbours(rows, 5, probes=100, seed=0)
+    _, narrow = approximate_neighbours(rows, 5, probes=1, seed=0)
+    truth = [np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found, exact, strict=True)]) for found in (exact, wide, narrow)]
+    measured = [recall_of(found, rows, 5, seed=0) for found in (exact, wide, narrow)]
+    assert measured[0] == 1 and measured[1] > 0.99 and measured[2] < 0.95
+    assert measured == pytest.approx(truth, abs=0.02)
+
+
+def test_positions_are_the_principal_axes():
+    from sklearn.decomposition import PCA
+
+    rows = unit_rows(3)
+    assert np.abs(positions(rows)) == pytest.approx(np.abs(PCA(2).fit_transform(rows)), abs=1e-4)
