@@ -82,7 +82,10 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor) -> T
     theta[:, 0, 2] = (2 * left + w) / width - 1
     theta[:, 1, 2] = (2 * top + h) / height - 1
     grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    # No pixel beyond the crop is seen: places are kept between the centres of its first and last pixels.
+    low = torch.stack([(2 * left + 1) / width - 1, (2 * top + 1) / height - 1], 1)[:, None, None]
+    high = torch.stack([(2 * (left + w) - 1) / width - 1, (2 * (top + h) - 1) / height - 1], 1)[:, None, None]
+    return F.grid_sample(images, torch.clamp(grid, low, high), mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def to_grey(images: Tensor) -> Tensor:

@@ -1,0 +1,185 @@
+"""Prepared shards and batches: pixels, labels, order, resuming, and clear errors."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from invp import prepare
+from invp.augment import Augment, Augmentation
+from invp.config import plugin_options
+from invp.data import Shards, epoch_order, eval_batches, train_batches
+from invp.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def prepared(name, root, out, split="train", workers=1, **options):
+    prepare.run(name, plugin_options("datasets", {"name": name, **options}, "test"), split, root, out, workers)
+    return Shards(out)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A folder of classes with photographs of different sizes."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 2)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "data" / "pets" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                array = rng.integers(0, 256, (40 + 3 * i, 60, 3), dtype=np.uint8)
+                Image.fromarray(array).save(folder / f"{i}.png")
+    return tmp_path / "data"
+
+
+def test_digits_read_back_equal(digits):
+    from sklearn.datasets import load_digits
+
+    values, labels = load_digits(return_X_y=True)
+    train, test = Shards(digits["train"]), Shards(digits["test"])
+    assert (train.num_samples, test.num_samples) == (1437, 360)
+    every = torch.cat([train.images(torch.arange(1437)), test.images(torch.arange(360))]).flatten(1).numpy()
+    expected = np.round(values * 255 / 16).astype(np.uint8)
+    assert sorted(map(bytes, every)) == sorted(map(bytes, expected))
+    assert np.bincount(np.concatenate([train.labels, test.labels])).tolist() == np.bincount(labels).tolist()
+
+
+def test_photographs_keep_their_bytes(photographs, tmp_path):
+    shards = prepared("image_folder", photographs, tmp_path / "out", folder="pets", rows_per_shard=5)
+    assert shards.classes == ["cat", "dog"] and shards.labels.tolist() == [0] * 6 + [1] * 6
+    assert len(shards.manifest["shards"]) == 3
+    for i in range(12):
+        path = photographs / "pets" / "train" / ("cat" if i < 6 else "dog") / f"{i % 6}.png"
+        assert shards.encoded(i) == path.read_bytes()
+
+
+def test_twice_or_with_more_workers_the_shards_are_equal_to_the_byte(photographs, tmp_path):
+    for name, workers in (("a", 1), ("b", 1), ("c", 3)):
+        prepared("image_folder", photographs, tmp_path / name, folder="pets", rows_per_shard=4, workers=workers)
+    contents = [[p.read_bytes() for p in sorted((tmp_path / name).glob("*.arrow"))] for name in "abc"]
+    assert contents[0] == contents[1] == contents[2] and len(contents[0]) == 3
+
+
+def test_killed_in_the_middle_only_missing_shards_are_written_again(data_root, tmp_path):
+    out = tmp_path / "cifar"
+    code = (
+        "from pathlib import Path; from invp import prepare; from invp.config import plugin_options;"
+        f"prepare.run('cifar10', plugin_options('datasets', {{'name': 'cifar10', 'rows_per_shard': 2000}}, 't'), 'test', Path({str(data_root)!r}), Path({str(out)!r}), 1)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    while len(list(out.glob(".shard-*.json"))) < 2 and process.poll() is None:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert not (out / "manifest.json").exists()
+    whole = {path.stem.lstrip("."): (out / path.stem.lstrip(".")).with_suffix(".arrow") for path in out.glob(".shard-*.json")}
+    before = {name: path.stat().st_mtime_ns for name, path in whole.items()}
+    assert 2 <= len(before) <= 5
+    prepared("cifar10", data_root, out, split="test", rows_per_shard=2000)
+    assert {name: path.stat().st_mtime_ns for name, path in whole.items()} == before
+    assert sorted(p.name for p in out.iterdir()) == ["manifest.json", *(f"shard-0000{i}.arrow" for i in range(5))]
+
+
+def test_cifar10_equals_its_source(data_root, tmp_path):
+    import pyarrow.parquet as pq
+
+    shards = prepared("cifar10", data_root, tmp_path / "out", split="test")
+    table = pq.read_table(data_root / "cifar10" / "test-00000-of-00001.parquet")
+    assert list(shards.manifest["counts"].values()) == [1000] * 10
+    assert shards.labels.tolist() == table["label"].to_pylist()
+    for i in range(0, 10000, 997):
+        pixels = np.array(Image.open(io.BytesIO(table["image"][i].as_py()["bytes"])).convert("RGB")).transpose(2, 0, 1)
+        assert np.array_equal(shards.images(torch.tensor([i]))[0].numpy(), pixels)
+
+
+def test_a_balanced_part_is_balanced_and_seeded(digits, tmp_path):
+    one = prepared("digits", None, tmp_path / "a", per_class=20)
+    same = prepared("digits", None, tmp_path / "b", per_class=20)
+    assert list(one.manifest["counts"].values()) == [20] * 10
+    assert one.manifest["shards"] == same.manifest["shards"]
+    with pytest.raises(UserError, match="has only"):
+        prepared("digits", None, tmp_path / "c", per_class=2000)
+
+
+def test_the_order_is_a_permutation_by_seed_and_epoch():
+    orders = [epoch_order(100, seed, epoch) for seed in (0, 1) for epoch in (1, 2)]
+    assert all(sorted(order.tolist()) == list(range(100)) for order in orders)
+    assert len({tuple(order.tolist()) for order in orders}) == 4
+    assert torch.equal(orders[0], epoch_order(100, 0, 1))
+
+
+@pytest.mark.parametrize("kind", ["pixels", "photographs"])
+def test_batches_are_the_same_for_any_workers_processes_and_start(kind, digits, photographs, tmp_path):
+    if kind == "pixels":
+        shards, batch = Shards(digits["train"]), 64
+    else:
+        shards, batch = prepared("image_folder", photographs, tmp_path / "out", folder="pets"), 4
+    augmentation = Augment(Augmentation(size=16, flip=True, jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8))
+    common = {"order": epoch_order(shards.num_samples, 0, 1), "batch_size": batch, "device": CPU, "augmentation": augmentation}
+    common |= {"seed": 0, "epoch": 1, "views": 2}
+    whole = list(train_batches(shards, start_step=0, rank=0, world=1, **common))
+    assert [step for step, _, _ in whole] == list(range(shards.num_samples // batch))
+    assert not torch.equal(whole[0][2][0], whole[0][2][1])
+    late = list(train_batches(shards, start_step=2, rank=0, world=1, workers=3, **common))
+    parts = [list(train_batches(shards, start_step=0, rank=rank, world=2, **common)) for rank in (0, 1)]
+    for (step, index, views), (_, late_index, late_views) in zip(whole[2:], late, strict=True):
+        assert torch.equal(index, late_index) and all(map(torch.equal, views, late_views)), step
+    for (_, index, views), first, second in zip(whole, *parts, strict=True):
+        assert torch.equal(index, torch.cat([first[1], second[1]]))
+        for view in range(2):
+            torch.testing.assert_close(views[view], torch.cat([first[2][view], second[2][view]]))
+
+
+def test_evaluation_batches_are_in_order_and_without_augmentation(photographs, tmp_path):
+    shards = prepared("image_folder", photographs, tmp_path / "out", folder="pets")
+    batches = list(eval_batches(shards, size=32, batch_size=5, device=CPU, mean=[0.5] * 3, std=[0.5] * 3))
+    assert torch.cat([index for index, _ in batches]).tolist() == list(range(12))
+    assert torch.cat([images for _, images in batches]).shape == (12, 3, 32, 32)
+
+
+@pytest.mark.parametrize("fault", ["short", "missing", "manifest"])
+def test_a_damaged_split_is_a_clear_error(fault, digits, tmp_path):
+    folder = tmp_path / "train"
+    shutil.copytree(digits["train"], folder)
+    shard = folder / "shard-00000.arrow"
+    if fault == "short":
+        shard.write_bytes(shard.read_bytes()[:-100])
+    elif fault == "missing":
+        shard.unlink()
+    else:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["num_samples"] += 1
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=str(folder)):
+        Shards(folder)
+
+
+@pytest.mark.parametrize(
+    "fault, words", [("truncated", "0.png is no readable image"), ("empty", "holds no image"), ("missing", "does not exist")]
+)
+def test_a_bad_folder_is_a_clear_error_and_leaves_no_manifest(fault, words, photographs, tmp_path):
+    folder = photographs / "pets" / "train" / "cat"
+    if fault == "truncated":
+        (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:40])
+    elif fault == "empty":
+        for path in folder.iterdir():
+            path.unlink()
+    else:
+        shutil.rmtree(photographs / "pets" / "train")
+    with pytest.raises(UserError, match=words):
+        prepared("image_folder", photographs, tmp_path / "out", folder="pets")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "imagenet", "parquet"])
+def test_missing_data_names_the_path_and_what_is_expected(name, tmp_path):
+    with pytest.raises(UserError, match=f"(?s){tmp_path}.*INVP_DATA"):
+        prepared(name, tmp_path, tmp_path / "out")
