@@ -58,11 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     why.add_argument("path", type=Path, help="a file or folder under results/")
     verify = commands.add_parser("verify", help="check every artifact against its record and its inputs")
     verify.add_argument("path", type=Path, nargs="?", default=Path("results"))
-    plan = commands.add_parser("plan", help="jobs, GPU-hours, critical path and disk of a study, before it is submitted")
-    plan.add_argument("study", type=Path, help="e.g. config/studies/imagenet.yaml")
     export = commands.add_parser("export", help="write an encoder for another library")
     export.add_argument("checkpoint", type=Path)
-    export.add_argument("--to", required=True, choices=["torchvision", "timm", "detectron2", "safetensors", "onnx"])
+    export.add_argument("--to", required=True, choices=["torchvision", "safetensors", "detectron2"])
     export.add_argument("--out", type=Path, required=True)
     return parser
 
@@ -229,10 +227,6 @@ def _dispatch(arguments) -> int:
         from invp.verify import verify
 
         return verify(arguments.path)
-    if arguments.command == "plan":
-        from invp.plan import run
-
-        return run(arguments.study)
     from invp.export import run
 
     return run(arguments.checkpoint, arguments.to, arguments.out) or 0

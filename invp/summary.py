@@ -52,6 +52,8 @@ def cell(value: tuple[float, float, int] | None, plus: str = " ± ") -> str:
     if value is None:
         return "-"
     mean, deviation, _ = value
+    if mean == int(mean) and math.isnan(deviation):
+        return str(int(mean))
     digits = 2 if abs(mean) >= 10 else 3
     return f"{mean:.{digits}f}" + ("" if math.isnan(deviation) else f"{plus}{deviation:.{digits}f}")
 
