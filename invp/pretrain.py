@@ -318,8 +318,9 @@ class Stage:
         if equal and row.get("loss_instance", 1) >= UNIFORM * row.get("uniform_loss", 1):
             raise UserError(
                 f"collapsed: after epoch {self.epoch} all features are equal (squared length of their mean "
-                f"{row['feature_agreement']:.3f}), and the instance loss is that of a uniform guess, log M "
-                f"({row.get('loss_instance', row['loss']):.3f}). With few images, raise objective.num_negatives (0: all images), "
+                f"{row['feature_agreement']:.3f}), and the instance loss is no better than a uniform guess "
+                f"({row.get('loss_instance', row['loss']):.3f}; log M is {row.get('uniform_loss', math.nan):.3f}). "
+                "With few images, raise objective.num_negatives (0: all images), "
                 "lower training.learning_rate, or raise objective.temperature"
             )
 

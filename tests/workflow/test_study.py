@@ -20,7 +20,7 @@ def test_from_nothing_to_the_report(finished):
     page = (results / "report.html").read_text()
     assert "smoke-invp" in page and not re.search(r'(src|href)="https?:', page)
     graph = read_table(results / "smoke-invp/seed-0/graph/stage-2/knn.arrow")
-    assert graph.column_names == ["index", "neighbours", "similarities"] and graph.num_rows == 1437
+    assert graph.column_names == ["index", "neighbours", "similarities", "position"] and graph.num_rows == 1437
     assert (results / "smoke-invp/seed-0/explorer.html").stat().st_size > 10_000
 
 
