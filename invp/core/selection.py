@@ -20,7 +20,13 @@ def selected_similarities(features: Tensor, bank: Tensor, index: Tensor, *, bloc
 
 def weighted_rows(weights: Tensor, bank: Tensor, index: Tensor) -> Tensor:
     """The sum of the bank rows (NxD) of each list `index` (BxQ) under its weights (BxQ): BxD, nothing gathered."""
-    return F.embedding_bag(index, bank, per_sample_weights=weights.to(bank.dtype), mode="sum")
+    num_lists, length = index.shape
+    # In pieces of 64, whose sums are added: a running sum of thousands of rows loses a digit in float32.
+    pieces = torch.arange(0, length, 64, device=index.device)
+    starts = (torch.arange(num_lists, device=index.device)[:, None] * length + pieces).flatten()
+    flat = weights.to(bank.dtype).flatten()
+    sums = F.embedding_bag(index.flatten(), bank, starts, per_sample_weights=flat, mode="sum")
+    return sums.unflatten(0, (num_lists, -1)).sum(1)  # (B * pieces)xD -> BxD
 
 
 def extreme_positives(similarity: Tensor, mask: Tensor, count: int, *, hardest: bool = True) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,16 @@ def test_one_more_stage_runs_one_more_stage(project):
 def test_one_more_seed_runs_only_the_new_one(project):
     project.edit("config/studies/smoke.yaml", "seeds: [0]", "seeds: [0, 1]")
     planned = project.planned()
-    assert planned == {"pretrain": 4, "graph": 4, "features": 4, "evaluate": 4, "explorer": 2, "figure": 2, "summary": 1, "report": 1}
+    assert planned == {
+        "pretrain": 4,
+        "graph": 4,
+        "features": 4,
+        "evaluate": 4,
+        "explorer": 2,
+        "figure": 2,
+        "summary": 1,
+        "report": 1,
+    }
 
 
 def test_one_more_evaluation_runs_only_that(project):
