@@ -27,6 +27,8 @@ class Augmentation:
     size: int = 224
     crop_scale: list[float] = field(default_factory=lambda: [0.2, 1.0])
     crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])
+    # True: crops begin and end between pixels, as torchvision's do. False, for images of a few pixels: anywhere.
+    whole_pixels: bool = True
     flip: bool = False
     jitter: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
     jitter_probability: float = 0.0
@@ -47,20 +49,26 @@ class Augmentation:
             raise UserError(f"augmentation.crop_scale must rise within (0, 1], unlike {self.crop_scale}")
 
 
-def crop_boxes(count: int, height: int, width: int, scale: list[float], ratio: list[float], generator: torch.Generator) -> Tensor:
-    """Boxes (top, left, height, width) in whole pixels, count x 4, distributed as torchvision's RandomResizedCrop.
+def crop_boxes(
+    count: int, height: int, width: int, scale: list[float], ratio: list[float], generator: torch.Generator, whole: bool = True
+) -> Tensor:
+    """Boxes (top, left, height, width) in pixels, whole ones if `whole`, count x 4, distributed as torchvision's RandomResizedCrop.
 
     Ten tries for each, then the central crop of a permitted ratio.
     """
     tries = 10
     area = height * width * torch.empty(count, tries).uniform_(*scale, generator=generator)
     aspect = torch.empty(count, tries).uniform_(math.log(ratio[0]), math.log(ratio[1]), generator=generator).exp()
-    w, h = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    w, h = (area * aspect).sqrt(), (area / aspect).sqrt()
+    if whole:
+        w, h = w.round(), h.round()
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
     first = fits.int().argmax(1, keepdim=True)
     w, h = w.gather(1, first)[:, 0], h.gather(1, first)[:, 0]
-    top = (torch.rand(count, generator=generator) * (height - h + 1)).floor()
-    left = (torch.rand(count, generator=generator) * (width - w + 1)).floor()
+    top = torch.rand(count, generator=generator) * (height - h + whole)
+    left = torch.rand(count, generator=generator) * (width - w + whole)
+    if whole:
+        top, left = top.floor(), left.floor()
     none = ~fits.any(1)
     if none.any():
         whole = width / height
@@ -72,7 +80,7 @@ def crop_boxes(count: int, height: int, width: int, scale: list[float], ratio: l
     return torch.stack([top, left, h, w], 1)
 
 
-def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor) -> Tensor:
+def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor, whole: bool = True) -> Tensor:
     """Each image's box (top, left, height, width), resized to size x size with bilinear interpolation, flipped where asked."""
     height, width = images.shape[-2:]
     top, left, h, w = boxes.to(images.device).unbind(1)
@@ -82,6 +90,8 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor) -> T
     theta[:, 0, 2] = (2 * left + w) / width - 1
     theta[:, 1, 2] = (2 * top + h) / height - 1
     grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
+    if not whole:
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     # No pixel beyond the crop is seen: places are kept between the centres of its first and last pixels.
     low = torch.stack([(2 * left + 1) / width - 1, (2 * top + 1) / height - 1], 1)[:, None, None]
     high = torch.stack([(2 * (left + w) - 1) / width - 1, (2 * (top + h) - 1) / height - 1], 1)[:, None, None]
@@ -131,10 +141,12 @@ class Augment:
         """
         options = self.options
         generator = torch.Generator().manual_seed(mixed_seed(*key))
-        boxes = crop_boxes(global_batch, *images.shape[-2:], options.crop_scale, options.crop_ratio, generator)
+        boxes = crop_boxes(
+            global_batch, *images.shape[-2:], options.crop_scale, options.crop_ratio, generator, options.whole_pixels
+        )
         draws = torch.rand(global_batch, 4, generator=generator)
         flip = (draws[:, 0] < 0.5) if options.flip else torch.zeros(global_batch, dtype=torch.bool)
-        result = crop_and_resize(images.float().div_(255), boxes[rows], options.size, flip[rows])
+        result = crop_and_resize(images.float().div_(255), boxes[rows], options.size, flip[rows], options.whole_pixels)
         result = result.expand(-1, 3, -1, -1) if result.shape[1] == 1 else result
         if options.jitter_probability and any(options.jitter):
             result = self._jittered(result, (draws[:, 1] < options.jitter_probability)[rows], global_batch, rows, generator)
