@@ -135,11 +135,19 @@ def test_cut_into_stages_and_stopped_by_sigterm_it_ends_equal_to_the_bit(objecti
     assert losses(one) == losses(first, second)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("bank", ["replicated"])
-def test_two_processes_with_half_the_batch_each_equal_one(objective, bank, digits, tmp_path):
+BANKS = [(name, {}) for name in OBJECTIVES] + [
+    ("invp", {"bank": "sharded"}),
+    ("invp", {"bank": "sharded", "graph": "epoch", "search": "fp16", "num_negatives": 0, "ramp_epoch": 0}),
+    ("instance_discrimination", {"bank": "sharded"}),
+    ("instance_discrimination", {"bank": "sharded", "loss": "infonce"}),
+    ("pirl", {"bank": "sharded"}),
+]
+
+
+@pytest.mark.parametrize(("objective", "options"), BANKS)
+def test_two_processes_with_half_the_batch_each_equal_one(objective, options, digits, tmp_path):
     """Tolerance: one epoch of 11 steps in float32, sums in another order; no batch statistics."""
-    section = sections.pretrain(experiment(objective, norm="group"), 0, 1)
+    section = sections.pretrain(experiment(objective, norm="group", **options), 0, 1)
     train(section, digits["train"], tmp_path / "one")
     train(section, digits["train"], tmp_path / "two", None, "--processes", "2")
     a, b = (load_checkpoint(tmp_path / n / "checkpoint.pt")["objective"] for n in ("one", "two"))
@@ -149,6 +157,18 @@ def test_two_processes_with_half_the_batch_each_equal_one(objective, bank, digit
             torch.testing.assert_close(b[name], a[name], rtol=1e-3, atol=2e-4, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}")
     for x, y in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
         assert y["loss"] == pytest.approx(x["loss"], rel=1e-4)
+
+
+def test_a_sharded_bank_is_saved_whole_and_goes_on_with_another_number_of_processes(digits, tmp_path):
+    section = sections.pretrain(experiment(norm="group", bank="sharded", ramp_epoch=0), 0, 2)
+    train(section, digits["train"], tmp_path / "one")
+    out = tmp_path / "two"
+    train(section, digits["train"], out, None, "--processes", "2", "--max-minutes", "0.0001", expect=75)
+    assert len(load_checkpoint(out / "scratch" / "partial.pt")["objective"]["bank"]) == 1437
+    words = train(section, digits["train"], out)
+    assert "continuing in epoch" in words
+    a, b = (load_checkpoint(tmp_path / n / "checkpoint.pt")["objective"] for n in ("one", "two"))
+    torch.testing.assert_close(b["bank"], a["bank"], rtol=1e-3, atol=1e-3)
 
 
 def test_max_minutes_saves_and_leaves_with_its_own_code(digits, tmp_path):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from invp.core.losses import InvarianceTerms, instance_loss, invariance_loss
 from invp.core.propagation import Positives
-from invp.core.selection import extreme_positives, membership, selected_similarities, weighted_rows
+from invp.core.selection import Part, extreme_positives, membership, selected_similarities, weighted_rows
 
 BACKGROUNDS = ("exact", "approximate", "official")
 
@@ -46,12 +46,14 @@ def batch_loss(
     positives: Positives | None,
     weighing: Weighing,
     *,
+    part: Part | None = None,
     chunk: int = 1 << 17,
 ) -> BatchLoss:
     """L_ins + lambda w(t) L_inv of each anchor (features BxD, numbers `index` B) against the bank (NxD).
 
     `near` are the similarities of N_M(i) (BxM) and `near_index` its row numbers, ascending; with None, `near` is BxN,
     every row is in the sums ("without hard negatives"), and it is overwritten. Without positives, L_inv is 0.
+    With `part`, `bank` holds some of the rows alone, and `near_index` must be given.
     About `chunk` numbers of `near`, but no less than a sixteenth, are worked on at a time, so that copies stay small.
     Source: equations 4 to 7; dL_ins/dv = (1/tau) (sum_n p_n b_n - b_i), and L_inv likewise.
     """
@@ -61,7 +63,7 @@ def batch_loss(
         rows = slice(start, start + step)
         places = None if near_index is None else near_index[rows]
         some = None if positives is None else Positives(*(value[rows] for value in positives))
-        parts.append(_chunk_loss(features[rows], bank, index[rows], near[rows], places, some, weighing))
+        parts.append(_chunk_loss(features[rows], bank, index[rows], near[rows], places, some, weighing, part))
     loss = BatchLoss(*(torch.cat(column) for column in zip(*parts, strict=True)))
     return loss if near_index is not None else loss._replace(gradient=loss.gradient.addmm_(near, bank))
 
@@ -74,14 +76,15 @@ def _chunk_loss(
     near_index: Tensor | None,
     positives: Positives | None,
     weighing: Weighing,
+    part: Part | None,
 ) -> BatchLoss:
     """`batch_loss` of some anchors; with all rows, `near` becomes their weights, whose sum the gradient still lacks."""
-    own = (features * bank[index]).sum(1)
+    own = selected_similarities(features, bank, index[:, None], part=part)[:, 0]
     terms = instance_loss(own, near, weighing.temperature, weighing.eps)
     invariance, by_own, by_near = torch.zeros_like(own), terms.by_own, terms.by_near
     lists, weights = [index[:, None]], [by_own[:, None]]
     if positives is not None:
-        similarity = selected_similarities(features, bank, positives.index)
+        similarity = selected_similarities(features, bank, positives.index, part=part)
         columns, mask = extreme_positives(similarity, positives.mask, weighing.num_positives, hardest=weighing.hardest)
         hard = similarity.gather(1, columns)
         second = _invariance(own, index, near, near_index, positives, hard, mask, weighing)
@@ -93,7 +96,7 @@ def _chunk_loss(
         near.copy_(by_near)
     else:
         lists, weights = [*lists, near_index], [*weights, by_near]
-    return BatchLoss(terms.loss, invariance, weighted_rows(torch.cat(weights, 1), bank, torch.cat(lists, 1)))
+    return BatchLoss(terms.loss, invariance, weighted_rows(torch.cat(weights, 1), bank, torch.cat(lists, 1), part=part))
 
 
 def _invariance(

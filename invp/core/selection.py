@@ -1,15 +1,36 @@
 """Hard positives, membership, and rows chosen from the bank. B anchors, N rows, M nearest rows, Q positives."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def selected_similarities(features: Tensor, bank: Tensor, index: Tensor, *, block: int = 1 << 24) -> Tensor:
+class Part(NamedTuple):
+    """A bank of which these rows are a part: the number of the first, and the sum of a tensor over all parts."""
+
+    start: int
+    total: Callable[[Tensor], Tensor]
+
+    def local(self, index: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+        """Where the rows `index` lie in this part (0 for those elsewhere), and which of them lie here."""
+        place = index - self.start
+        inside = (place >= 0) & (place < num_rows)
+        return place.masked_fill(~inside, 0), inside
+
+
+def selected_similarities(
+    features: Tensor, bank: Tensor, index: Tensor, *, part: Part | None = None, block: int = 1 << 24
+) -> Tensor:
     """The dot products of each feature (BxD) with the bank rows (NxD) of its list `index` (BxQ): BxQ.
 
-    At most about `block` numbers of gathered rows are held at a time.
+    At most about `block` numbers of gathered rows are held at a time. With `part`, `bank` holds some of the rows alone.
     """
+    if part is not None:
+        place, inside = part.local(index, len(bank))
+        return part.total(selected_similarities(features, bank, place, block=block).masked_fill_(~inside, 0))
     step = max(1, block // max(1, index.shape[1] * bank.shape[1]))
     parts = [
         torch.bmm(bank[index[start : start + step]], features[start : start + step, :, None]).squeeze(2)
@@ -18,8 +39,14 @@ def selected_similarities(features: Tensor, bank: Tensor, index: Tensor, *, bloc
     return torch.cat(parts)
 
 
-def weighted_rows(weights: Tensor, bank: Tensor, index: Tensor) -> Tensor:
-    """The sum of the bank rows (NxD) of each list `index` (BxQ) under its weights (BxQ): BxD, nothing gathered."""
+def weighted_rows(weights: Tensor, bank: Tensor, index: Tensor, *, part: Part | None = None) -> Tensor:
+    """The sum of the bank rows (NxD) of each list `index` (BxQ) under its weights (BxQ): BxD, nothing gathered.
+
+    With `part`, `bank` holds some of the rows alone.
+    """
+    if part is not None:
+        place, inside = part.local(index, len(bank))
+        return part.total(weighted_rows(weights.masked_fill(~inside, 0), bank, place))
     num_lists, length = index.shape
     # In pieces of 64, whose sums are added: a running sum of thousands of rows loses a digit in float32.
     pieces = torch.arange(0, length, 64, device=index.device)

@@ -11,13 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from invp.core.bank import initial_rows, update_rows
+from invp.core.bank import initial_rows
 from invp.core.losses import attach_gradient, instance_loss, noise_contrastive_loss
-from invp.core.neighbours import similarities, top_k
+from invp.core.neighbours import similarities
 from invp.core.objective import Weighing, batch_loss
 from invp.core.selection import hashed_indices, selected_similarities, weighted_rows
-from invp.errors import UserError
+from invp.objectives._options import require
+from invp.objectives._sharded_bank import BankRows
 
+BANKS = ("replicated", "sharded")
 LOSSES = ("topm", "full", "infonce", "nce")
 
 
@@ -29,18 +31,15 @@ class Config:
     num_negatives: int = 4096  # M of topm, m of infonce and nce; 0 for all N with topm
     momentum: float = 0.5  # m of the bank
     temperature: float = 0.07  # tau
+    bank: str = "replicated"  # replicated: every process holds all rows | sharded: N / processes, for large N
 
     def __post_init__(self) -> None:
-        _require(self.loss in LOSSES, "loss", "one of " + ", ".join(LOSSES), self)
+        require(self.loss in LOSSES, self, "loss", "one of " + ", ".join(LOSSES))
         least = 1 if self.loss in ("infonce", "nce") else 0
-        _require(self.num_negatives >= least, "num_negatives", f"at least {least}", self)
-        _require(0 <= self.momentum < 1, "momentum", "at least 0 and below 1", self)
-        _require(self.temperature > 0, "temperature", "above 0", self)
-
-
-def _require(condition: bool, key: str, what: str, config: Config) -> None:
-    if not condition:
-        raise UserError(f"objective: {key} must be {what}, and is {getattr(config, key)!r}")
+        require(self.num_negatives >= least, self, "num_negatives", f"at least {least}")
+        require(self.bank in BANKS, self, "bank", "one of " + ", ".join(BANKS))
+        require(0 <= self.momentum < 1, self, "momentum", "at least 0 and below 1")
+        require(self.temperature > 0, self, "temperature", "above 0")
 
 
 class Objective(nn.Module):
@@ -59,6 +58,8 @@ class Objective(nn.Module):
         width = linear[-1] if linear else encoder.num_features
         self.register_buffer("bank", initial_rows(num_samples, width, seed=seed))
         self.register_buffer("log_partition", torch.tensor(math.nan))
+        self.rows = BankRows(num_samples, config.bank)
+        self.rows.cut(self)
         self._buffer: Tensor | None = None
 
     def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:
@@ -69,7 +70,7 @@ class Objective(nn.Module):
         feature = F.normalize(self.head(self.encoder(views[0])).to(self.bank.dtype), dim=1)
         memory = {"feature": feature.detach()}
         with torch.no_grad():
-            losses, gradient, uniform = self.measure(feature.detach(), index, epoch, memory)
+            losses, gradient, uniform = self.scored(feature.detach(), index, epoch, memory)
         loss = losses.mean()
         metrics = {
             "loss_instance": loss,
@@ -81,14 +82,21 @@ class Objective(nn.Module):
     @torch.no_grad()
     def end_step(self, index: Tensor, memory: dict[str, Tensor]) -> None:
         """Writes the batch's rows of the bank; with nce the first step fixes Z for good, as the mean over its batch."""
-        update_rows(self.bank, index, memory["feature"], self.config.momentum)
+        self.rows.update(self.bank, index, memory["feature"], self.config.momentum)
         if "log_partition" in memory:
             mean = torch.logsumexp(memory["log_partition"], 0) - math.log(len(index))
             self.log_partition.copy_(torch.where(self.log_partition.isnan(), mean, self.log_partition))
 
     def memory(self) -> Tensor:
-        """The rows of the bank, NxD, normalised."""
+        """The rows of the bank, NxD, normalised; those of this process where it is sharded."""
         return F.normalize(self.bank, dim=1)
+
+    def scored(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
+        """`measure` of this process's anchors, whichever process holds the rows of the bank."""
+        found: dict[str, Tensor] = {}
+        losses, gradient, uniform = self.measure(*self.rows.all_anchors(feature, index), epoch, found)
+        memory |= {name: self.rows.own_anchors(values)[0] for name, values in found.items()}
+        return *self.rows.own_anchors(losses, gradient), uniform
 
     def measure(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
         """Each anchor's loss (B), its gradient by the feature (BxD), and what the mean is where all features are equal.
@@ -103,33 +111,34 @@ class Objective(nn.Module):
         block = rows if self.num_near == rows or not feature.is_cuda else min(rows, 131072)
         if self._buffer is None or self._buffer.numel() < len(feature) * block or self._buffer.device != feature.device:
             self._buffer = feature.new_empty(len(feature) * block)
-        if self.num_near == rows:
+        if self.num_near == rows and self.rows.part is None:
             near, near_index = similarities(feature, self.bank, self._buffer), None
         else:
-            near, near_index = top_k(feature, self.bank, self.num_near, block=block, buffer=self._buffer)
+            near, near_index = self.rows.top_k(feature, self.bank, self.num_near, block=block, buffer=self._buffer)
         chunk = 1 << (24 if feature.is_cuda else 17)  # on a GPU launches are dear, on a CPU copies
         weighing = Weighing(self.config.temperature)
-        terms = batch_loss(feature, self.bank, index, near, near_index, None, weighing, chunk=chunk)
+        terms = batch_loss(feature, self.bank, index, near, near_index, None, weighing, part=self.rows.part, chunk=chunk)
         return terms.instance, terms.gradient, math.log(self.num_near)
 
     def _against_noise(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
         tau, count = self.config.temperature, self.config.num_negatives
-        noise_index = hashed_indices(index, count, len(self.bank), seed=self.seed, epoch=epoch)
-        own = (feature * self.bank[index]).sum(1)
-        noise = selected_similarities(feature, self.bank, noise_index)
+        num_rows, part = self.rows.num_samples, self.rows.part
+        noise_index = hashed_indices(index, count, num_rows, seed=self.seed, epoch=epoch)
+        own = selected_similarities(feature, self.bank, index[:, None], part=part)[:, 0]
+        noise = selected_similarities(feature, self.bank, noise_index, part=part)
         if self.config.loss == "infonce":
             terms = instance_loss(own, torch.cat([own[:, None], noise], 1), tau)
             by_own, by_noise, uniform = terms.by_own + terms.by_near[:, 0], terms.by_near[:, 1:], math.log(count + 1)
         else:
             estimate = torch.logsumexp(torch.cat([own[:, None], noise], 1) / tau, 1)
-            estimate += math.log(len(self.bank) / (count + 1))
+            estimate += math.log(num_rows / (count + 1))
             # Differs from the paper: in the first step each anchor has its own Z, so that the number of processes, each
             # of which sees a part of the batch, changes nothing; afterwards Z is the mean of these.
             log_partition = torch.where(self.log_partition.isnan(), estimate, self.log_partition)
             memory["log_partition"] = estimate
-            terms = noise_contrastive_loss(own, noise, log_partition, len(self.bank), tau)
+            terms = noise_contrastive_loss(own, noise, log_partition, num_rows, tau)
             by_own, by_noise = terms.by_own, terms.by_near
             uniform = math.log(1 + count) + count * math.log1p(1 / count)  # every P at 1/N
         lists = torch.cat([index[:, None], noise_index], 1)
-        gradient = weighted_rows(torch.cat([by_own[:, None], by_noise], 1), self.bank, lists)
+        gradient = weighted_rows(torch.cat([by_own[:, None], by_noise], 1), self.bank, lists, part=part)
         return terms.loss, gradient, uniform

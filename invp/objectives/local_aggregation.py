@@ -36,6 +36,7 @@ class Config(instance_discrimination.Config):
         super().__post_init__()
         for key in ("num_background", "num_clusterings", "num_clusters", "iterations"):
             require(getattr(self, key) >= 1, self, key, "at least 1")
+        require(self.bank == "replicated", self, "bank", "replicated: its clusters need all rows")
         require(self.warmup_epochs >= 0, self, "warmup_epochs", "at least 0")
 
 

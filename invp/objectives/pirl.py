@@ -57,7 +57,7 @@ class Objective(instance_discrimination.Objective):
         for feature in (image, puzzle):
             found: dict[str, Tensor] = {}
             with torch.no_grad():
-                terms, gradient, uniform = self.measure(feature.detach(), index, epoch, found)
+                terms, gradient, uniform = self.scored(feature.detach(), index, epoch, found)
             losses.append(attach_gradient(feature, terms.mean(), gradient / len(index)))
             partitions += found.values()
         loss = (1 - weight) * losses[0] + weight * losses[1]

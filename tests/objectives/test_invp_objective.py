@@ -123,6 +123,14 @@ def test_without_hard_negatives_equals_all_rows_and_more_rows_than_there_are():
     assert build(num_negatives=12).num_near == 12
 
 
+def test_a_search_in_16_bits_is_scored_again_in_32():
+    exact, halved = build(num_negatives=20), build(num_negatives=20, search="fp16")
+    assert run(halved, range(1, 5)) == pytest.approx(run(exact, range(1, 5)), rel=1e-4)
+    torch.testing.assert_close(halved.bank, exact.bank, rtol=1e-4, atol=1e-5)
+    assert (halved.table == exact.table).float().mean() > 0.99
+    assert torch.equal(halved._half, halved.bank.half()), "every update of the bank reaches its copy"
+
+
 def test_nearest_rows_as_positives_ignore_the_graph():
     objective = build(positives="knn", num_neighbours=6, num_negatives=2)
     run(objective, range(1, 3))
