@@ -188,7 +188,8 @@ def _summary(arguments, section, code, record):
 def _report(arguments, section, code, record):
     from invp.report import run
 
-    run(section, arguments.input, _single(arguments.output)["page"])
+    outputs = _single(arguments.output)
+    run(section, arguments.input, outputs["page"], outputs["comparison"])
 
 
 RUNNERS = {

@@ -61,7 +61,7 @@ class Study:
     experiments: list[str] = MISSING
     seeds: list[int] = field(default_factory=lambda: [0])
     columns: list[str] = field(default_factory=lambda: ["knn.top1", "linear.top1", "graph.same_class_share"])
-    reference: str = ""
+    reference: str = ""  # the experiment that the comparison page holds against every other; the first if empty
     data_root: str = ""
 
 
@@ -250,6 +250,10 @@ def load_study(config: dict, where: str, experiments: Path) -> dict:
             raise UserError(f"{where}: there is no experiment '{name}' in {experiments}{_suggest(name, names)}")
         if not NAME.fullmatch(name):
             raise UserError(f"{where}: an experiment's name holds a-z, 0-9 and '-', unlike '{name}'")
+    if study["reference"] and study["reference"] not in study["experiments"]:
+        raise UserError(
+            f"{where}: reference '{study['reference']}' is no experiment of the study{_suggest(study['reference'], study['experiments'])}"
+        )
     if len(set(study["experiments"])) < len(study["experiments"]):
         raise UserError(f"{where}: an experiment is named twice")
     loaded = {name: load(experiments / f"{name}.yaml") for name in study["experiments"]}

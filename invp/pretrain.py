@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pickle
+import resource
 import signal
 import sys
 import time
@@ -299,6 +300,12 @@ class Stage:
     def _mean_loss(self) -> float:
         return float(self.sums["loss"]) / self.step
 
+    def _peak_memory_mb(self) -> float:
+        """The most memory so far: on the GPU, or else of this process (MiB)."""
+        if self.group.device.type == "cuda":
+            return round(torch.cuda.max_memory_allocated(self.group.device) / 2**20, 1)
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
     def _end_epoch(self, rate: float, seconds: float) -> None:
         self._check_finite()
         self.epoch += 1
@@ -311,6 +318,7 @@ class Stage:
         for name in sorted(self.sums):
             row[name] = self.group.mean(torch.as_tensor(self.sums[name], dtype=torch.float64) / self.steps).item()
         row["seconds"] = round(seconds, 3)
+        row["memory_mb"] = self._peak_memory_mb()
         row["images_per_second"] = round(self.steps * self.batch_size / max(seconds, 1e-9), 1)
         self.rows.append(row)
         self.step, self.sums = 0, {}

@@ -13,6 +13,7 @@ from invp.summary import cell, folded, note, rows_of, table
 
 STYLE = (Path(__file__).parent / "templates" / "report.css").read_text
 PALETTE = ("#0b6e6e", "#c8553d", "#6a4c93", "#e0a030", "#3d6fb4", "#7a8b3c", "#8c4a2f", "#5f6b73")
+LINES = ("-", "--", ":")
 
 
 def escaped(text: object) -> str:
@@ -50,8 +51,8 @@ def picture(path: Path, alternative: str) -> str:
     return f'<img src="data:image/png;base64,{data}" alt="{escaped(alternative)}">'
 
 
-def line_plot(series: dict[str, list[tuple[float, float]]], x_label: str, y_label: str) -> str:
-    """A small SVG of lines, a colour a series, inside the page."""
+def line_plot(series: dict[str, list[tuple]], x_label: str, y_label: str) -> str:
+    """A small SVG of lines, a colour a series, inside the page; points are (x, y) or (x, y, standard deviation)."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -59,10 +60,15 @@ def line_plot(series: dict[str, list[tuple[float, float]]], x_label: str, y_labe
 
     figure, axes = pyplot.subplots(figsize=(4.6, 3.0), layout="constrained")
     for i, (label, points) in enumerate(series.items()):
+        x, y, *deviation = zip(*points, strict=True)
+        if deviation:
+            axes.errorbar(x, y, deviation[0], fmt="none", ecolor=PALETTE[i % len(PALETTE)], alpha=0.6, capsize=2)
         axes.plot(
-            *zip(*points, strict=True),
+            x,
+            y,
             label=label,
             color=PALETTE[i % len(PALETTE)],
+            ls=LINES[i // len(PALETTE) % len(LINES)],
             lw=1.8,
             marker="o" if len(points) < 12 else None,
             ms=4,
@@ -71,7 +77,7 @@ def line_plot(series: dict[str, list[tuple[float, float]]], x_label: str, y_labe
     axes.set_ylabel(y_label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, **({"fontsize": 8} if len(series) < 7 else {"fontsize": 6, "bbox_to_anchor": (1, 1)}))
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     pyplot.close(figure)
@@ -196,15 +202,19 @@ def facts(section: dict, rows: list[dict]) -> str:
     return f"<p class=lead>{escaped(column)} at the last stage: {ranking}.</p>"
 
 
-def run(section: dict, inputs: list[tuple[str, Path]], out: Path) -> None:
-    """Writes the page; links to explorers are the only ones that leave it."""
+def run(section: dict, inputs: list[tuple[str, Path]], out: Path, comparison: Path) -> None:
+    """Writes the page and that which compares experiments; links to it and to explorers are the only ones that leave it."""
+    from invp.comparison import write
+
     rows = rows_of(section, [(k, p) for k, p in inputs if k in ("metrics", "graphs", "curves")])
     header, body = table(section, rows)
     titles = "".join(
         f"<dt>{escaped(n)}</dt><dd>{escaped(t)}</dd>" for n in section["experiments"] for t in [section["descriptions"][n]]
     )
     parts = {
-        "Results": html_table(header, body, best=True) + f"<p class=note>{escaped(note(section))}</p>",
+        "Results": html_table(header, body, best=True)
+        + f"<p class=note>{escaped(note(section))}</p>"
+        + "<p><a href=comparison.html>Compare the experiments</a>: against views and time, and tests over seeds.</p>",
         "Experiments": f"<dl>{titles}</dl>",
         "Learning and graphs over the stages": curve_plots(section, inputs, rows) + stage_table(section, rows),
         "Neighbour graphs to look at": explorer_links(section, out, inputs),
@@ -226,3 +236,4 @@ def run(section: dict, inputs: list[tuple[str, Path]], out: Path) -> None:
     )
     with atomic_path(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
+    write(section, rows, comparison)

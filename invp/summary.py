@@ -31,8 +31,18 @@ def rows_of(section: dict, inputs: list[tuple[str, Path]]) -> list[dict]:
         for metric, value in values.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 rows.append({**base, "source": source, "metric": metric, "value": value})
+    _accumulate_seconds(rows)
     order = {name: i for i, name in enumerate(section["experiments"])}
     return sorted(rows, key=lambda r: (order[r["experiment"]], r["seed"], r["stage"], r["source"], r["metric"]))
+
+
+def _accumulate_seconds(rows: list[dict]) -> None:
+    """Turns the seconds of each stage's training into those from the beginning to the stage's end."""
+    total: dict[tuple[str, int], float] = {}
+    seconds = [r for r in rows if (r["source"], r["metric"]) == ("training", "seconds")]
+    for row in sorted(seconds, key=lambda r: r["stage"]):
+        run = row["experiment"], row["seed"]
+        row["value"] = total[run] = total.get(run, 0.0) + row["value"]
 
 
 def folded(rows: list[dict], experiment: str, column: str, stage: int) -> tuple[float, float, int] | None:

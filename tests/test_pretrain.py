@@ -73,7 +73,7 @@ def train(section, dataset, out, parent=None, *extra, expect=0) -> str:
 
 def losses(*folders: Path) -> list[dict]:
     rows = [json.loads(line) for folder in folders for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second", "memory_mb")} for row in rows]
 
 
 def assert_equal(one, other, path="") -> None:

@@ -67,6 +67,7 @@ rule report:
         figures=figure_files(),
     output:
         page="results/report.html",
+        comparison="results/comparison.html",
         record="results/report.record.json",
     log:
         "results/logs/report.log",
@@ -82,4 +83,4 @@ rule report:
         words=words,
     shell:
         "python -m invp report --section {params.section:q} --code {params.code} --input {params.words}"
-        " --output page={output.page} record={output.record} > {log} 2>&1"
+        " --output page={output.page} comparison={output.comparison} record={output.record} > {log} 2>&1"
