@@ -55,7 +55,7 @@ def test_another_name_drops_the_parents_options(folder):
         ({"objective": {"name": "invp", "temprature": 0.1}}, ["temprature", "did you mean 'temperature'"]),
         ({"objective": {"name": "invb"}}, ["invb", "did you mean 'invp'"]),
         ({"training": {"epochs": "many"}}, ["epochs", "many"]),
-        ({"training": {"epochs": 20}}, ["stages end at epoch 60"]),
+        ({"training": {"epochs": 20}}, ["stages end at epoch 90"]),
         ({"stages": [10, 5]}, ["stages must rise"]),
         ({"stages": "all"}, ["stages must be a list"]),
         ({"objective": {"k": 0}}, ["k must be at least 1"]),
