@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     why.add_argument("path", type=Path, help="a file or folder under results/")
     verify = commands.add_parser("verify", help="check every artifact against its record and its inputs")
     verify.add_argument("path", type=Path, nargs="?", default=Path("results"))
+    outdated = commands.add_parser("outdated", help="name what was made with other versions of the libraries")
+    outdated.add_argument("path", type=Path, nargs="?", default=Path("results"))
     export = commands.add_parser("export", help="write an encoder for another library")
     export.add_argument("checkpoint", type=Path)
     export.add_argument("--to", required=True, choices=["torchvision", "safetensors", "detectron2"])
@@ -75,7 +77,7 @@ def _many(pairs: list[tuple[str, Path]], name: str) -> list[Path]:
 
 def _step(arguments: argparse.Namespace) -> int:
     from invp.errors import UserError
-    from invp.provenance import code_digest, embedded, step_modules, write_record
+    from invp.provenance import check_inputs, code_digest, embedded, step_modules, write_record
 
     started = time.time()
     name = arguments.command
@@ -86,6 +88,8 @@ def _step(arguments: argparse.Namespace) -> int:
     code = code_digest(step_modules(name, section))
     if arguments.code and arguments.code != code:
         raise UserError(f"the code of {name} changed since the workflow was planned: run snakemake again")
+    if "INVP_WORKER" not in os.environ:
+        check_inputs(arguments.input)
     if name == "pretrain" and arguments.processes * arguments.nodes > 1 and "INVP_WORKER" not in os.environ:
         from invp.launch import run_processes
 
@@ -228,6 +232,10 @@ def _dispatch(arguments) -> int:
         from invp.verify import verify
 
         return verify(arguments.path)
+    if arguments.command == "outdated":
+        from invp.verify import outdated
+
+        return outdated(arguments.path)
     from invp.export import run
 
     return run(arguments.checkpoint, arguments.to, arguments.out) or 0

@@ -222,6 +222,8 @@ def load(path: Path) -> dict:
             where = f"{path}, section '{key}.{name}'"
             if not NAME.fullmatch(str(name)):
                 raise UserError(f"{where}: a name holds a-z, 0-9 and '-'")
+            if not isinstance(options or {}, dict):
+                raise UserError(f"{where} must map options to values, not be {options!r}; {{}} for the defaults")
             options = {"name": name.replace("-", "_"), **(options or {})}
             if key == "evaluations":
                 own = options.pop("dataset", None)

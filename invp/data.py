@@ -1,6 +1,7 @@
 """Prepared shards, and batches of them. N images, B batch, C channels, H x W pixels."""
 
 import io
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +16,40 @@ from torch import Tensor
 from invp.augment import Augment, crop_boxes, normalised
 from invp.core.selection import mixed_seed
 from invp.errors import UserError
-from invp.files import read_json, read_table
+from invp.files import read_json, read_table, sha256_of
 
+HASHED_BYTES = 256 << 20  # shards up to this size in all are held against their digests when they are opened
 RESIDENT_BYTES = 4 << 30  # sets of equal-sized images up to this size are kept whole on the device
+
+
+def _checked_manifest(path: Path) -> dict:
+    """The manifest of a split, its entries of the right kinds."""
+    manifest = read_json(path)
+
+    def whole(v):
+        return type(v) is int and v >= 0
+
+    kinds = {
+        "num_samples": whole,
+        "format": lambda v: v in ("uint8", "encoded"),
+        "classes": lambda v: isinstance(v, list) and all(isinstance(name, str) for name in v),
+        "shards": lambda v: (
+            isinstance(v, list) and all(isinstance(s, dict) and {"file", "rows", "sha256"} <= set(s) for s in v) and v
+        ),
+    }
+    for key, right in kinds.items():
+        if not isinstance(manifest, dict) or not right(manifest.get(key)):
+            raise UserError(f"{path}: '{key}' is missing or of the wrong kind; prepare the set again")
+    shape = manifest.get("shape")
+    known = (
+        shape is None if manifest["format"] == "encoded" else isinstance(shape, list) and len(shape) == 3 and all(map(whole, shape))
+    )
+    if not known:
+        raise UserError(f"{path}: 'shape' does not fit the format; prepare the set again")
+    for shard in manifest["shards"]:
+        if not isinstance(shard["file"], str) or ".." in Path(shard["file"]).parts or Path(shard["file"]).is_absolute():
+            raise UserError(f"{path}: a shard's file lies outside the folder; prepare the set again")
+    return manifest
 
 
 class Shards:
@@ -25,20 +57,36 @@ class Shards:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        self.manifest = read_json(self.folder / "manifest.json")
+        self.manifest = _checked_manifest(self.folder / "manifest.json")
         self.num_samples: int = self.manifest["num_samples"]
         self.classes: list[str] = self.manifest["classes"]
         self.format: str = self.manifest["format"]
         self.shape: list[int] | None = self.manifest["shape"]
-        self._tables = [read_table(self.folder / shard["file"]) for shard in self.manifest["shards"]]
+        paths = [self.folder / shard["file"] for shard in self.manifest["shards"]]
+        self._tables = [read_table(path) for path in paths]
         rows = [len(table) for table in self._tables]
         if rows != [shard["rows"] for shard in self.manifest["shards"]] or sum(rows) != self.num_samples:
             raise UserError(f"{self.folder}: the shards do not hold the rows that manifest.json names; prepare it again")
+        if sum(path.stat().st_size for path in paths) <= HASHED_BYTES:
+            for path, shard in zip(paths, self.manifest["shards"], strict=True):
+                if sha256_of(path) != shard["sha256"]:
+                    raise UserError(f"{path} is not what manifest.json names: it was altered; prepare the set again")
+        self._check_images()
         self._starts = np.cumsum([0, *rows])
         self._pixels = [self._view(table) for table in self._tables] if self.format == "uint8" else []
         self._resident: Tensor | None = None
         columns = [table["label"].fill_null(-1).to_numpy() for table in self._tables]
         self.labels = torch.from_numpy(np.concatenate(columns).astype(np.int64))
+
+    def _check_images(self) -> None:
+        for table in self._tables:
+            kind = table.schema.field("image").type if "image" in table.column_names else None
+            bytes_of_one = math.prod(self.shape) if self.shape else 0
+            fits = kind == pa.binary(bytes_of_one) if self.format == "uint8" else kind in (pa.binary(), pa.large_binary())
+            if not fits or "label" not in table.column_names:
+                raise UserError(
+                    f"{self.folder}: the shards do not hold images of the format and shape in manifest.json; prepare it again"
+                )
 
     def _view(self, table: pa.Table) -> np.ndarray:
         """The pixels of a shard, rows x C x H x W, as they lie in the mapped file."""

@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,10 +35,12 @@ def shard_table(source: Any, numbers: range) -> pa.Table:
 
 
 def run(dataset: str, options: dict, split: str, root: Path | None, out: Path, workers: int) -> None:
-    """Writes the shards of a split and, last, its manifest into the folder `out`.
+    """Writes the shards of a split into the folder `out`/shards and, last, its manifest into `out`.
 
-    A shard that an interrupted run of the same options, code and source left whole is kept.
+    Shards are written in `out`/scratch and moved when all are there; one that an interrupted run of the same options, code
+    and source left whole is kept.
     """
+    scratch, final = out / "scratch", out / "shards"
     plugin = load_plugin("datasets", dataset)
     if split not in plugin.SPLITS:
         raise UserError(f"{dataset} has no split '{split}'; it has {', '.join(plugin.SPLITS)}")
@@ -51,13 +55,13 @@ def run(dataset: str, options: dict, split: str, root: Path | None, out: Path, w
     progress = Progress(f"{dataset}-{split}", source.num_samples)
 
     def write(number: int) -> dict:
-        path = out / f"shard-{number:05d}.arrow"
-        done = out / f".shard-{number:05d}.json"
+        path = scratch / f"shard-{number:05d}.arrow"
+        done = scratch / f"shard-{number:05d}.json"
         entry = read_json(done) if done.exists() else {}
         if entry.get("fingerprint") != fingerprint or not path.exists() or sha256_of(path) != entry["sha256"]:
             table = shard_table(source, ranges[number])
             write_table(path, table)
-            entry = {"fingerprint": fingerprint, "file": path.name, "rows": len(table), "sha256": sha256_of(path)}
+            entry = {"fingerprint": fingerprint, "file": f"shards/{path.name}", "rows": len(table), "sha256": sha256_of(path)}
             entry["labels"] = [int(n) for n in np.bincount(table["label"].drop_null().to_numpy(), minlength=len(source.classes))]
             write_json(done, entry)
         progress.update(len(ranges[number]))
@@ -81,8 +85,9 @@ def run(dataset: str, options: dict, split: str, root: Path | None, out: Path, w
         "section": options,
         "versions": versions(),
     }
+    for entry in scratch.iterdir():
+        if entry.name not in {Path(shard["file"]).name for shard in shards}:
+            entry.unlink()
+    shutil.rmtree(final, ignore_errors=True)
+    os.rename(scratch, final)
     write_json(out / "manifest.json", manifest)
-    for number in range(len(ranges)):
-        (out / f".shard-{number:05d}.json").unlink(missing_ok=True)
-    for stray in set(out.glob("shard-*.arrow")) - {out / shard["file"] for shard in shards}:
-        stray.unlink()

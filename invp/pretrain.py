@@ -195,8 +195,13 @@ class Stage:
         """Writes the state atomically from the first process; every process must call it."""
         state = self.state()
         if self.group.first:
-            with atomic_path(path) as temporary:
-                torch.save(state, temporary)
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                try:
+                    torch.save(state, file)
+                except RuntimeError as error:
+                    if isinstance(error.__context__, OSError):  # a full disk, behind torch's own words
+                        raise error.__context__ from None
+                    raise
 
     @torch.no_grad()
     def embed(self, function) -> Tensor:

@@ -12,7 +12,8 @@ import time
 from functools import cache
 from pathlib import Path
 
-from invp.files import canonical_json, sha256_of, write_json
+from invp.errors import UserError
+from invp.files import canonical_json, read_json, sha256_of, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 # What these do is move bytes, check words and keep records: no number depends on them, so an edit reruns nothing.
@@ -166,9 +167,31 @@ def peak_memory_mb() -> float:
     return round(most / 1024, 1)
 
 
+@cache
+def _digest(path: Path, size: int, modified: int) -> str:
+    return sha256_of(path)
+
+
 def _file(path: Path) -> dict:
-    path = Path(path)
-    return {"path": os.path.relpath(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    path, about = Path(path), Path(path).stat()
+    digest = _digest(path, about.st_size, about.st_mtime_ns)  # an input is read once for the check and the record
+    return {"path": os.path.relpath(path), "bytes": about.st_size, "sha256": digest}
+
+
+def check_inputs(inputs: list[tuple[str, Path]]) -> None:
+    """Raises UserError for an input that is not, to the byte, what its own record says was made."""
+    for _, path in inputs:
+        for record in (path.with_name("record.json"), path.with_name(f"{path.stem}.record.json")):
+            if not path.exists() or not record.exists():
+                continue
+            content = read_json(record)
+            entries = content.get("outputs", {}) if isinstance(content, dict) else {}
+            for entry in entries.values():
+                if Path(entry["path"]).name == path.name and entry["sha256"] != _file(path)["sha256"]:
+                    raise UserError(
+                        f"{path} is not what {record} says was made: it was altered or cut short afterwards. Delete it and run the "
+                        "workflow again"
+                    )
 
 
 def section_json(section: dict) -> str:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from invp.errors import UserError
 from invp.files import read_json, sha256_of
-from invp.provenance import ROOT, code_digest, modules_of, step_modules
+from invp.provenance import ROOT, code_digest, modules_of, step_modules, versions
 
 # What the workflow keeps beside its artifacts and makes again at will.
 NOT_ARTIFACTS = ("logs", "benchmarks", "README.md")
+DATE_OF_FOLDER = ".snakemake_timestamp"  # Snakemake's own, in every folder that is an output
 
 
 def records_under(folder: Path) -> list[Path]:
@@ -98,7 +99,7 @@ def _orphans(folder: Path, known: set[Path]) -> list[str]:
         inside = file.relative_to(folder)
         if not file.is_file() or file.resolve() in known or inside.parts[0] in NOT_ARTIFACTS:
             continue
-        if any(part.startswith("scratch-stage-") for part in inside.parts):
+        if file.name == DATE_OF_FOLDER or any(part.startswith("scratch") for part in inside.parts):
             continue
         orphans.append(f"orphaned   {file}: no record knows it")
     return orphans
@@ -113,6 +114,29 @@ def verify(folder: Path) -> int:
         raise UserError(f"{folder} holds no records: is it a results folder?")
     print(f"{looked} artifacts checked, {len(faults)} faults", file=sys.stderr)
     return 1 if faults else 0
+
+
+def made_with_other_versions(folder: Path) -> dict[Path, dict[str, tuple[str, str]]]:
+    """Records whose versions of Python or a library are not those installed: name -> (then, now)."""
+    now, found = versions(), {}
+    for path in records_under(folder):
+        then = _checked(path).get("versions", {})
+        differences = {n: (then.get(n, "none"), now.get(n, "none")) for n in sorted({*then, *now}) if then.get(n) != now.get(n)}
+        if differences:
+            found[path] = differences
+    return found
+
+
+def outdated(folder: Path) -> int:
+    """Prints, as options of snakemake, how to make again what other versions of the libraries made; nothing if there is none."""
+    found = made_with_other_versions(folder)
+    if not found:
+        print("everything was made with the installed versions", file=sys.stderr)
+        return 0
+    differences = sorted({f"{name} {then} -> {now}" for each in found.values() for name, (then, now) in each.items()})
+    print(f"{len(found)} results were made with other versions: {', '.join(differences)}", file=sys.stderr)
+    print("--forcerun", *(str(path) for path in found))
+    return 0
 
 
 def why(path: Path) -> int:

@@ -64,7 +64,7 @@ def test_photographs_keep_their_bytes(photographs, tmp_path):
 def test_twice_or_with_more_workers_the_shards_are_equal_to_the_byte(photographs, tmp_path):
     for name, workers in (("a", 1), ("b", 1), ("c", 3)):
         prepared("image_folder", photographs, tmp_path / name, folder="pets", rows_per_shard=4, workers=workers)
-    contents = [[p.read_bytes() for p in sorted((tmp_path / name).glob("*.arrow"))] for name in "abc"]
+    contents = [[p.read_bytes() for p in sorted((tmp_path / name).glob("shards/*.arrow"))] for name in "abc"]
     assert contents[0] == contents[1] == contents[2] and len(contents[0]) == 3
 
 
@@ -75,17 +75,17 @@ def test_killed_in_the_middle_only_missing_shards_are_written_again(data_root, t
         f"prepare.run('cifar10', plugin_options('datasets', {{'name': 'cifar10', 'rows_per_shard': 2000}}, 't'), 'test', Path({str(data_root)!r}), Path({str(out)!r}), 1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    while len(list(out.glob(".shard-*.json"))) < 2 and process.poll() is None:
+    while len(list((out / "scratch").glob("*.json"))) < 2 and process.poll() is None:
         time.sleep(0.002)
     process.kill()
     process.wait()
     assert not (out / "manifest.json").exists()
-    whole = {path.stem.lstrip("."): (out / path.stem.lstrip(".")).with_suffix(".arrow") for path in out.glob(".shard-*.json")}
-    before = {name: path.stat().st_mtime_ns for name, path in whole.items()}
+    before = {path.stem: path.with_suffix(".arrow").stat().st_mtime_ns for path in (out / "scratch").glob("*.json")}
     assert 2 <= len(before) <= 5
     prepared("cifar10", data_root, out, split="test", rows_per_shard=2000)
-    assert {name: path.stat().st_mtime_ns for name, path in whole.items()} == before
-    assert sorted(p.name for p in out.iterdir()) == ["manifest.json", *(f"shard-0000{i}.arrow" for i in range(5))]
+    assert {name: (out / "shards" / f"{name}.arrow").stat().st_mtime_ns for name in before} == before
+    assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "shards"]
+    assert sorted(p.name for p in (out / "shards").iterdir()) == [f"shard-0000{i}.arrow" for i in range(5)]
 
 
 def test_cifar10_equals_its_source(data_root, tmp_path):
@@ -149,7 +149,7 @@ def test_evaluation_batches_are_in_order_and_without_augmentation(photographs, t
 def test_a_damaged_split_is_a_clear_error(fault, digits, tmp_path):
     folder = tmp_path / "train"
     shutil.copytree(digits["train"], folder)
-    shard = folder / "shard-00000.arrow"
+    shard = folder / "shards" / "shard-00000.arrow"
     if fault == "short":
         shard.write_bytes(shard.read_bytes()[:-100])
     elif fault == "missing":

@@ -13,9 +13,10 @@ import torch
 
 from invp import sections
 from invp.config import load, plugin_options
+from invp.distributed import Group
 from invp.errors import UserError
 from invp.plugins import plugin_names
-from invp.pretrain import learning_rate, load_checkpoint
+from invp.pretrain import Stage, learning_rate, load_checkpoint
 from invp.provenance import code_digest, section_json, step_modules
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,7 +47,7 @@ def experiment(objective="invp", norm="batch", **options) -> dict:
     loaded["objective"] = plugin_options("objectives", values, "test")
     loaded["encoder"] |= {"width": 8, "norm": norm}
     loaded["head"]["dimensions"] = 32
-    loaded["training"] |= {"epochs": 4, "batch_size": 128}
+    loaded["training"] |= {"epochs": 4, "batch_size": 128, "learning_rate": 0.001}  # so small that roundings do not grow
     loaded["stages"] = [2, 4]
     return loaded
 
@@ -146,15 +147,18 @@ BANKS = [(name, {}) for name in OBJECTIVES] + [
 
 @pytest.mark.parametrize(("objective", "options"), BANKS)
 def test_two_processes_with_half_the_batch_each_equal_one(objective, options, digits, tmp_path):
-    """Tolerance: one epoch of 11 steps in float32, sums in another order; no batch statistics."""
+    """What an epoch of 11 steps changed, float32: sums in another order differ by far less than a lost gradient would."""
     section = sections.pretrain(experiment(objective, norm="group", **options), 0, 1)
     train(section, digits["train"], tmp_path / "one")
     train(section, digits["train"], tmp_path / "two", None, "--processes", "2")
     a, b = (load_checkpoint(tmp_path / n / "checkpoint.pt")["objective"] for n in ("one", "two"))
+    start = Stage(section, digits["train"], None, Group(0, 1, torch.device("cpu")), "test").objective.state_dict()
+    weights = [name for name in a if name.startswith(("encoder.", "head.")) and a[name].is_floating_point()]
+    one, two, before = (torch.cat([state[name].double().flatten() for name in weights]) for state in (a, b, start))
+    assert (two - one).norm() < 0.05 * (one - before).norm()
+    if "bank" in a:
+        assert (b["bank"] - a["bank"]).norm() < 1e-3 * a["bank"].norm()
     assert a.keys() == b.keys()
-    for name in a:
-        if a[name].is_floating_point():
-            torch.testing.assert_close(b[name], a[name], rtol=1e-3, atol=2e-4, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}")
     for x, y in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
         assert y["loss"] == pytest.approx(x["loss"], rel=1e-4)
 
@@ -168,7 +172,7 @@ def test_a_sharded_bank_is_saved_whole_and_goes_on_with_another_number_of_proces
     words = train(section, digits["train"], out)
     assert "continuing in epoch" in words
     a, b = (load_checkpoint(tmp_path / n / "checkpoint.pt")["objective"] for n in ("one", "two"))
-    torch.testing.assert_close(b["bank"], a["bank"], rtol=1e-3, atol=1e-3)
+    assert (b["bank"] - a["bank"]).norm() < 1e-2 * a["bank"].norm()
 
 
 def test_max_minutes_saves_and_leaves_with_its_own_code(digits, tmp_path):

@@ -36,7 +36,7 @@ def test_every_artifact_verifies_and_an_altered_truncated_or_foreign_one_does_no
     metrics.write_text(metrics.read_text().replace("1", "2", 1))
     features = next((results / "smoke-invp/seed-0/features/stage-2").glob("*-test.arrow"))
     features.write_bytes(features.read_bytes()[:-50])
-    shard = next((results / "datasets/digits/train").glob("shard-*.arrow"))
+    shard = next((results / "datasets/digits/train/shards").glob("shard-*.arrow"))
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(bytes(content))

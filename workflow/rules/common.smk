@@ -17,8 +17,10 @@ from invp.config import load_study
 from invp.errors import UserError
 from invp.plugins import load_plugin
 from invp.provenance import code_digest, section_json, step_modules
+from invp.verify import made_with_other_versions
 
 DATA_ROOT = config.pop("data_root", None) or os.environ.get("INVP_DATA") or "data"
+os.environ["INVP_DATA"] = DATA_ROOT  # for the jobs' shells: where the raw data lies is no param, since it changes no result
 MACHINE = config.pop("machine", {})  # what a profile says of processes and minutes: it changes no result
 RUN = "results/{experiment}/seed-{seed}"
 
@@ -43,7 +45,23 @@ def check_data_path(dataset_id, dataset):
         plugin.check_root(plugin.Config(**{k: v for k, v in dataset.items() if k != "name"}), Path(DATA_ROOT))
 
 
+def warn_of_other_versions():
+    """Says at the start which libraries changed since results were made: that alone reruns nothing."""
+    if not Path("results").is_dir():
+        return
+    found = made_with_other_versions(Path("results"))
+    if found:
+        changes = sorted({f"{name} {then} -> {now}" for each in found.values() for name, (then, now) in each.items()})
+        print(
+            f"warning: {len(found)} results were made with other versions ({', '.join(changes)}) and are kept. "
+            "To make them again: snakemake ... all $(python -m invp outdated)",
+            file=sys.stderr,
+        )
+
+
 STUDY = load_or_explain()
+if workflow.is_main_process:
+    warn_of_other_versions()
 EXPERIMENTS = STUDY["loaded"]
 SEEDS = STUDY["seeds"]
 ALL_EVALS = sorted({name for e in EXPERIMENTS.values() for name in e["evaluations"]}) or ["none"]

@@ -1,6 +1,7 @@
 rule prepare:
     output:
         manifest="results/datasets/{dataset}/{split}/manifest.json",
+        shards=directory("results/datasets/{dataset}/{split}/shards"),
         record="results/datasets/{dataset}/{split}/record.json",
     log:
         "results/logs/prepare/{dataset}-{split}.log",
@@ -13,7 +14,11 @@ rule prepare:
     params:
         section=section("prepare"),
         code=code("prepare"),
-        root=DATA_ROOT,
     shell:
-        "python -m invp prepare --section {params.section:q} --code {params.code} --root {params.root:q} --workers {threads}"
+        'python -m invp prepare --section {params.section:q} --code {params.code} --root "$INVP_DATA" --workers {threads}'
         " --output manifest={output.manifest} record={output.record} > {log} 2>&1"
+
+
+if workflow.workflow_settings.cache is not None:
+    # With `--cache prepare` shards are shared between clones and users; Snakemake caches no rule that has a benchmark.
+    workflow.get_rule("prepare")._benchmark = None
