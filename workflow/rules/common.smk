@@ -19,8 +19,8 @@ from invp.plugins import load_plugin
 from invp.provenance import code_digest, section_json, step_modules
 from invp.verify import made_with_other_versions
 
-DATA_ROOT = config.pop("data_root", None) or os.environ.get("INVP_DATA") or "data"
-os.environ["INVP_DATA"] = DATA_ROOT  # for the jobs' shells: where the raw data lies is no param, since it changes no result
+DATA_ROOT = config.pop("data_root", None) or os.getenv("INVP_DATA") or "data"
+os.environ.update(INVP_DATA=DATA_ROOT)  # for the jobs' shells: where the raw data lies is no param, since it changes no result
 MACHINE = config.pop("machine", {})  # what a profile says of processes and minutes: it changes no result
 RUN = "results/{experiment}/seed-{seed}"
 
