@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
             step.add_argument("--processes", type=int, default=1, help="processes on each node, one a GPU (default: 1)")
             step.add_argument("--nodes", type=int, default=1, help="nodes of the SLURM job (default: 1)")
             step.add_argument("--save-minutes", type=float, default=10, help="minutes between saves (default: 10)")
-            step.add_argument("--max-minutes", type=float, default=0, help="save and leave with code 75 after this (0: never)")
+            step.add_argument(
+                "--max-minutes", type=float, default=0, help="save and leave with code 75 after this (0: before the SLURM job ends)"
+            )
     inspect = commands.add_parser("inspect", help="look at data, a graph or a checkpoint", description="Look at a result.")
     inspect.add_argument("what", choices=["data", "graph", "checkpoint"])
     inspect.add_argument("arguments", nargs=argparse.REMAINDER, help="see: python -m invp inspect data --help")
@@ -60,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("path", type=Path, nargs="?", default=Path("results"))
     outdated = commands.add_parser("outdated", help="name what was made with other versions of the libraries")
     outdated.add_argument("path", type=Path, nargs="?", default=Path("results"))
+    plan = commands.add_parser("plan", help="jobs, GPU-hours, critical path and disk of a study, before anything is submitted")
+    plan.add_argument("study", type=Path, help="a file under config/studies, or config/config.yaml")
+    plan.add_argument("--data-root", help="where the raw data lies (default: $INVP_DATA or data)")
+    plan.add_argument("--profile", type=Path, default=Path("profiles/local"), help="whose GPUs count (default: profiles/local)")
     export = commands.add_parser("export", help="write an encoder for another library")
     export.add_argument("checkpoint", type=Path)
     export.add_argument("--to", required=True, choices=["torchvision", "safetensors", "detectron2"])
@@ -77,9 +83,8 @@ def _many(pairs: list[tuple[str, Path]], name: str) -> list[Path]:
 
 def _step(arguments: argparse.Namespace) -> int:
     from invp.errors import UserError
-    from invp.provenance import check_inputs, code_digest, embedded, step_modules, write_record
+    from invp.provenance import check_inputs, code_digest, step_modules
 
-    started = time.time()
     name = arguments.command
     try:
         section = json.loads(arguments.section)
@@ -90,6 +95,25 @@ def _step(arguments: argparse.Namespace) -> int:
         raise UserError(f"the code of {name} changed since the workflow was planned: run snakemake again")
     if "INVP_WORKER" not in os.environ:
         check_inputs(arguments.input)
+    with _own_devices(arguments):
+        return _run_step(arguments, section, code)
+
+
+def _own_devices(arguments: argparse.Namespace):
+    """Keeps GPUs for this step where nobody else hands them out: SLURM does, and a worker has its launcher's."""
+    from contextlib import nullcontext
+
+    if arguments.command not in ("pretrain", "graph", "features", "evaluate") or {"SLURM_JOB_ID", "INVP_WORKER"} & set(os.environ):
+        return nullcontext()
+    from invp.devices import reserved
+
+    return reserved(getattr(arguments, "processes", 1))
+
+
+def _run_step(arguments: argparse.Namespace, section: dict, code: str) -> int:
+    from invp.provenance import embedded, write_record
+
+    name, started = arguments.command, time.time()
     if name == "pretrain" and arguments.processes * arguments.nodes > 1 and "INVP_WORKER" not in os.environ:
         from invp.launch import run_processes
 
@@ -115,19 +139,21 @@ def _prepare(arguments, section, code, record):
 
 
 def _pretrain(arguments, section, code, record):
+    from invp.launch import leave_after
     from invp.pretrain import run
+    from invp.staging import staged
 
     inputs, outputs = _single(arguments.input), _single(arguments.output)
     return run(
         section,
         code=code,
-        dataset=inputs["dataset"].parent,
+        dataset=staged(inputs["dataset"].parent),
         parent=inputs.get("parent"),
         checkpoint=outputs["checkpoint"],
         metrics=outputs["metrics"],
         scratch=arguments.scratch,
         save_minutes=arguments.save_minutes,
-        max_minutes=arguments.max_minutes,
+        max_minutes=arguments.max_minutes or leave_after(),
     )
 
 
@@ -236,6 +262,11 @@ def _dispatch(arguments) -> int:
         from invp.verify import outdated
 
         return outdated(arguments.path)
+    if arguments.command == "plan":
+        from invp.plan import run as plan
+
+        plan(arguments.study, arguments.data_root, arguments.profile)
+        return 0
     from invp.export import run
 
     return run(arguments.checkpoint, arguments.to, arguments.out) or 0

@@ -72,7 +72,7 @@ def parsed(text: str) -> list[Job]:
     jobs = []
     for line in text.splitlines():
         key, _, rest = line.strip().partition(": ")
-        if line.startswith(("rule ", "localrule ")):
+        if line.strip().startswith(("rule ", "localrule ")):  # indented in a group
             jobs.append(Job(line.split()[1].rstrip(":"), {}))
         elif key in ("input", "output") and jobs:
             setattr(jobs[-1], f"{key}s", [path.strip() for path in rest.split(",")])

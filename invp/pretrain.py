@@ -24,7 +24,7 @@ from invp.config import instance
 from invp.data import Shards, epoch_order, eval_batches, train_batches
 from invp.distributed import Group, join
 from invp.errors import UserError
-from invp.files import atomic_path, canonical_json, sha256_of
+from invp.files import atomic_path, canonical_json, sha256_of, write_json
 from invp.launch import STOPPED
 from invp.models.encoders import build_encoder, synchronised
 from invp.models.heads import build_head
@@ -225,7 +225,7 @@ class Stage:
         """Trains until epoch `end`; False if it saved to `partial` and left before."""
         seen = (self.epoch * self.steps + self.step) * self.batch_size
         progress = Progress(f"epochs to {end}", end * self.steps * self.batch_size, done=seen) if self.group.first else None
-        saved = time.monotonic()
+        began = saved = time.monotonic()
         self.objective.train()
         while self.epoch < end:
             started = time.monotonic()
@@ -247,12 +247,20 @@ class Stage:
                     started = saved = time.monotonic()
                     if not (self.step == self.steps and self.epoch + 1 == end):
                         self.save(partial)
+                        if self.group.first:
+                            write_json(partial.with_name("left.json"), {"minutes": self._minutes_left(end, seen, began)})
                         if leaving:
                             return False
             self._end_epoch(rate, time.monotonic() - started)
         if progress:
             progress.close()
         return True
+
+    def _minutes_left(self, end: int, seen: int, began: float) -> float:
+        """What the rest of the stage takes at the pace since `began`, when `seen` images were done: for the next job's limit."""
+        now = (self.epoch * self.steps + self.step) * self.batch_size
+        left = end * self.steps * self.batch_size - now
+        return round(left * (time.monotonic() - began) / max(1, now - seen) / 60, 3)
 
     def _batches(self):
         seed, epoch = self.section["seed"], self.epoch + 1
@@ -371,7 +379,8 @@ def _run(section, group, stop, code, dataset, parent, checkpoint, metrics, scrat
                 temporary.write_text("".join(json.dumps(row) + "\n" for row in stage.rows))
         stage.save(checkpoint)
         if group.first:
-            partial.unlink(missing_ok=True)
+            for name in ("partial.pt", "left.json", "stopped"):
+                (scratch / name).unlink(missing_ok=True)
     elif group.first:
         print(f"stopped ({stop.reason or 'by another process'}): saved in epoch {stage.epoch + 1} after step {stage.step}; "
               "start again to go on", file=sys.stderr, flush=True)  # fmt: skip

@@ -1,6 +1,9 @@
 """Paths, loading and checking of experiments, what a rule tracks, and input functions; no rule."""
 
+import json
+import math
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,8 +24,8 @@ from invp.verify import made_with_other_versions
 
 DATA_ROOT = config.pop("data_root", None) or os.getenv("INVP_DATA") or "data"
 os.environ.update(INVP_DATA=DATA_ROOT)  # for the jobs' shells: where the raw data lies is no param, since it changes no result
-MACHINE = config.pop("machine", {})  # what a profile says of processes and minutes: it changes no result
 RUN = "results/{experiment}/seed-{seed}"
+SCRATCH = f"{RUN}/pretrain/scratch-stage-{{stage}}"
 
 
 def load_or_explain():
@@ -184,6 +187,31 @@ def show_summary():
     if path.exists():
         print(path.read_text(), end="")
         print("report: results/report.html")
+
+
+def pretrain_minutes(w):
+    """The minutes that a pretraining asks for: the longest it may, or what is left of one that saved and left."""
+    asked = workflow.resource_settings.overwrite_resources.get("pretrain", {}).get("max_runtime")
+    longest = int(asked.value) if asked is not None else 1440
+    left = Path(SCRATCH.format(**w)) / "left.json"
+    if not left.exists():
+        return longest
+    return min(longest, math.ceil(1.25 * json.loads(left.read_text())["minutes"]) + 5)
+
+
+def refuse_double_start():
+    """Ends this start if SLURM jobs of an earlier one still wait or run in this folder: nothing may run twice on one output."""
+    try:
+        listed = subprocess.run(["squeue", "--me", "--noheader", "--format=%i|%Z|%k"], capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return  # no SLURM here
+    jobs = [line.split("|", 2) for line in listed.splitlines()]
+    running = [number for number, folder, comment in jobs if folder == os.getcwd() and comment.startswith("rule_")]
+    if running:
+        raise WorkflowError(
+            f"SLURM jobs of an earlier start still wait or run in this folder: {' '.join(running)}. "
+            f"Let them end, or cancel them (scancel {' '.join(running)}), and start again"
+        )
 
 
 # Input functions of the rules.

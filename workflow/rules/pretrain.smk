@@ -11,16 +11,18 @@ rule pretrain:
         "results/benchmarks/pretrain/{experiment}-seed-{seed}-stage-{stage}.tsv"
     threads: 1
     resources:
-        runtime=1440,
+        runtime=pretrain_minutes,
+        max_runtime=1440,
         mem_mb=8000,
         gpu=0,
         processes=1,
+        nodes=1,
     params:
         section=section("pretrain"),
         code=code("pretrain"),
         words=words,
-        scratch=f"{RUN}/pretrain/scratch-stage-{{stage}}",
+        scratch=SCRATCH,
     shell:
-        "python -m invp pretrain --section {params.section:q} --code {params.code} --input {params.words} --scratch {params.scratch}"
-        " --processes {resources.processes} --workers {threads}"
+        "exec python -m invp pretrain --section {params.section:q} --code {params.code} --input {params.words} --scratch {params.scratch}"
+        " --processes {resources.processes} --nodes {resources.nodes} --workers {threads}"
         " --output checkpoint={output.checkpoint} metrics={output.metrics} record={output.record} > {log} 2>&1"
