@@ -77,6 +77,21 @@ class Shards:
         self._resident: Tensor | None = None
         columns = [table["label"].fill_null(-1).to_numpy() for table in self._tables]
         self.labels = torch.from_numpy(np.concatenate(columns).astype(np.int64))
+        self.multi_labels: Tensor | None = self._multi_labels()
+
+    def _multi_labels(self) -> Tensor | None:
+        """Of multi-label sets, NxC int8: 1 present, 0 absent, -1 present only as objects marked difficult."""
+        if not all("labels" in table.column_names for table in self._tables):
+            return None
+        parts = [table["labels"].combine_chunks().flatten().to_numpy(zero_copy_only=False) for table in self._tables]
+        return torch.from_numpy(np.concatenate(parts).astype(np.int8)).reshape(self.num_samples, len(self.classes))
+
+    def boxes(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The objects of an image: boxes nx4 (x1, y1, x2, y2 from 0, ends excluded), classes n, marked difficult n (bool)."""
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        row = self._tables[shard].slice(number - int(self._starts[shard]), 1).to_pylist()[0]
+        boxes = torch.tensor(row["boxes"], dtype=torch.float32).reshape(-1, 4)
+        return boxes, torch.tensor(row["box_labels"], dtype=torch.long), torch.tensor(row["difficult"], dtype=torch.bool)
 
     def _check_images(self) -> None:
         for table in self._tables:

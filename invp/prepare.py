@@ -4,14 +4,15 @@ import hashlib
 import math
 import os
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from invp.config import instance
+from invp.datasets._source import BadImage, Source
 from invp.errors import UserError
 from invp.files import canonical_json, read_json, sha256_of, write_json, write_table
 from invp.plugins import load_plugin
@@ -19,9 +20,18 @@ from invp.progress import Progress
 from invp.provenance import code_digest, versions
 
 
-def shard_table(source: Any, numbers: range) -> pa.Table:
-    """The shard of these images: index, image, label, source."""
-    samples = [source.read(number) for number in numbers]
+def shard_table(source: Source, numbers: range) -> tuple[pa.Table, list[dict], list[dict]]:
+    """The shard of these images (index, image, label, source, and what else the set has), the images left out, and those converted."""
+    kept, samples, skipped = [], [], []
+    for number in numbers:
+        try:
+            samples.append(source.read(number))
+            kept.append(number)
+        except BadImage as error:
+            if not source.skip_bad:
+                raise
+            skipped.append({"index": number, "source": error.source, "reason": error.reason})
+    converted = [{"source": s.source, "reason": s.converted} for s in samples if s.converted and s.converted != "short side"]
     if source.format == "uint8":
         for sample in samples:
             if list(sample.image.shape) != source.shape or sample.image.dtype != np.uint8:
@@ -29,9 +39,26 @@ def shard_table(source: Any, numbers: range) -> pa.Table:
         images = pa.array([sample.image.tobytes() for sample in samples], pa.binary(math.prod(source.shape)))
     else:
         images = pa.array([sample.image for sample in samples], pa.binary())
-    labels = pa.array([sample.label for sample in samples], pa.int32())
-    sources = pa.array([sample.source for sample in samples])
-    return pa.table({"index": pa.array(numbers, pa.int64()), "image": images, "label": labels, "source": sources})
+    columns = {
+        "index": pa.array(kept, pa.int64()),
+        "image": images,
+        "label": pa.array([sample.label for sample in samples], pa.int32()),
+        "source": pa.array([sample.source for sample in samples], pa.string()),
+    }
+    if source.multi_label:
+        columns["labels"] = pa.array([sample.labels for sample in samples], pa.list_(pa.int8(), len(source.classes)))
+        columns["boxes"] = pa.array([sample.boxes for sample in samples], pa.list_(pa.list_(pa.float32(), 4)))
+        columns["box_labels"] = pa.array([sample.box_labels for sample in samples], pa.list_(pa.int32()))
+        columns["difficult"] = pa.array([sample.difficult for sample in samples], pa.list_(pa.bool_()))
+    return pa.table(columns), skipped, converted
+
+
+def class_counts(table: pa.Table, num_classes: int) -> list[int]:
+    """Images of each class in a shard; of several labels, those in which the class is present."""
+    if "labels" in table.column_names:
+        values = table["labels"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, num_classes)
+        return [int(n) for n in (values == 1).sum(0)]
+    return [int(n) for n in np.bincount(table["label"].drop_null().to_numpy(), minlength=num_classes)]
 
 
 def run(dataset: str, options: dict, split: str, root: Path | None, out: Path, workers: int) -> None:
@@ -59,10 +86,10 @@ def run(dataset: str, options: dict, split: str, root: Path | None, out: Path, w
         done = scratch / f"shard-{number:05d}.json"
         entry = read_json(done) if done.exists() else {}
         if entry.get("fingerprint") != fingerprint or not path.exists() or sha256_of(path) != entry["sha256"]:
-            table = shard_table(source, ranges[number])
+            table, skipped, converted = shard_table(source, ranges[number])
             write_table(path, table)
             entry = {"fingerprint": fingerprint, "file": f"shards/{path.name}", "rows": len(table), "sha256": sha256_of(path)}
-            entry["labels"] = [int(n) for n in np.bincount(table["label"].drop_null().to_numpy(), minlength=len(source.classes))]
+            entry |= {"counts": class_counts(table, len(source.classes)), "skipped": skipped, "converted": converted}
             write_json(done, entry)
         progress.update(len(ranges[number]))
         return entry
@@ -70,15 +97,24 @@ def run(dataset: str, options: dict, split: str, root: Path | None, out: Path, w
     with ThreadPoolExecutor(max(1, workers)) as pool:
         shards = list(pool.map(write, range(len(ranges))))
     progress.close()
-    counts = np.sum([shard["labels"] for shard in shards], axis=0).tolist()
+    counts = np.sum([shard["counts"] for shard in shards], axis=0).tolist()
+    skipped, converted = ([image for shard in shards for image in shard[key]] for key in ("skipped", "converted"))
+    num_samples = source.num_samples - len(skipped)
+    if not num_samples:
+        raise UserError(
+            f"{dataset}, split {split}: every image was left out; the first, {skipped[0]['source']}: {skipped[0]['reason']}"
+        )
     manifest = {
         "dataset": dataset,
         "split": split,
-        "num_samples": source.num_samples,
+        "num_samples": num_samples,
         "format": source.format,
         "shape": source.shape,
         "classes": source.classes,
+        "multi_label": source.multi_label,
         "counts": dict(zip(source.classes, counts, strict=True)),
+        "skipped": skipped,
+        "converted": converted,
         "shards": [{key: shard[key] for key in ("file", "rows", "sha256")} for shard in shards],
         "source_sha256": source_sha256,
         "split_rule": source.split_rule,
@@ -91,3 +127,5 @@ def run(dataset: str, options: dict, split: str, root: Path | None, out: Path, w
     shutil.rmtree(final, ignore_errors=True)
     os.rename(scratch, final)
     write_json(out / "manifest.json", manifest)
+    if skipped or converted:
+        print(f"{out}/manifest.json lists {len(skipped)} images that were left out and {len(converted)} converted", file=sys.stderr)

@@ -163,7 +163,7 @@ def test_a_damaged_split_is_a_clear_error(fault, digits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "fault, words", [("truncated", "0.png is no readable image"), ("empty", "holds no image"), ("missing", "does not exist")]
+    "fault, words", [("truncated", "0.png is no usable image"), ("empty", "holds no image"), ("missing", "does not exist")]
 )
 def test_a_bad_folder_is_a_clear_error_and_leaves_no_manifest(fault, words, photographs, tmp_path):
     folder = photographs / "pets" / "train" / "cat"

@@ -5,21 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
-from invp.datasets._source import BaseConfig, Sample, Source, balanced
+from invp.datasets._source import BaseConfig, Sample, Source, balanced, rule_of
 from invp.errors import UserError
 
 
-def source_of(images: np.ndarray, labels: np.ndarray, classes: list[str], config: BaseConfig, split: str) -> Source:
-    """The source of images NxCxHxW (uint8) in memory with labels N; the training split may be a balanced part."""
-    chosen = balanced(labels, config.per_class, config.split_seed) if split == "train" else np.arange(len(labels))
+def source_of(images: np.ndarray, labels: np.ndarray | None, classes: list[str], config: BaseConfig, split: str) -> Source:
+    """The source of images NxCxHxW (uint8) in memory with labels N (None: unlabelled); the training split may be a balanced part."""
+    whole = np.arange(len(images))
+    chosen = whole if labels is None or split != "train" else balanced(labels, config.per_class, config.split_seed)
 
     def read(number: int) -> Sample:
         place = int(chosen[number])
-        return Sample(images[place], int(labels[place]), f"{split}/{place}")
+        return Sample(images[place], None if labels is None else int(labels[place]), f"{split}/{place}")
 
-    part = config.per_class and split == "train"
-    rule = f"{config.per_class} of each class, seed {config.split_seed}" if part else "official"
-    return Source(classes, len(chosen), read, labels[chosen].tobytes(), rule, "uint8", list(images.shape[1:]))
+    listing = str(len(images)).encode() if labels is None else labels[chosen].tobytes()
+    return Source(classes, len(chosen), read, listing, rule_of(config, split), "uint8", list(images.shape[1:]))
 
 
 def opened(name: str, expected: str, root: Path, open_it: Callable):

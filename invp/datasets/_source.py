@@ -1,7 +1,7 @@
 """What a data set is before it is prepared."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,28 @@ class BaseConfig:
 
 @dataclass
 class Sample:
-    """One image, uint8 CxHxW or encoded bytes, with its label (None if there is none) and where it comes from."""
+    """One image, uint8 CxHxW or encoded bytes, with its label (None if there is none) and where it comes from.
+
+    Multi-label sets have `labels` instead: 1, 0, or -1 where all objects of the class are marked difficult. `boxes` are
+    (x1, y1, x2, y2) in pixels from 0, ends excluded, each with its class and its mark.
+    """
 
     image: np.ndarray | bytes
     label: int | None
     source: str
+    labels: list[int] | None = None
+    boxes: list[list[float]] | None = None
+    box_labels: list[int] | None = None
+    difficult: list[bool] | None = None
+    converted: str = ""  # why the image is not as it was found
+
+
+class BadImage(UserError):
+    """A single image that cannot be used as it is: its `source` and the `reason`."""
+
+    def __init__(self, source: str, reason: str):
+        super().__init__(f"{source} is no usable image: {reason}; on_bad_image: skip leaves such images out and lists them")
+        self.source, self.reason = source, reason
 
 
 @dataclass
@@ -42,7 +59,8 @@ class Source:
     split_rule: str
     format: str  # uint8 | encoded
     shape: list[int] | None  # [C, H, W] of uint8 images
-    options: dict[str, Any] = field(default_factory=dict)
+    multi_label: bool = False
+    skip_bad: bool = False
 
 
 def balanced(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
@@ -57,3 +75,8 @@ def balanced(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
             raise UserError(f"per_class is {per_class}, but class {label} has only {len(members)} images")
         chosen.append(generator.choice(members, per_class, replace=False))
     return np.sort(np.concatenate(chosen))
+
+
+def rule_of(config: Any, split: str, rule: str = "official") -> str:
+    """How a split was made, in words: `rule`, and the balanced part of it."""
+    return f"{rule}; {config.per_class} of each class, seed {config.split_seed}" if config.per_class and split == "train" else rule

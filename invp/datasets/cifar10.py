@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from invp.datasets import parquet
-from invp.datasets._source import BaseConfig, Sample, Source, balanced
+from invp.datasets._pixels import source_of
+from invp.datasets._source import BaseConfig, Source
 from invp.errors import UserError
 
 SPLITS = ("train", "test")
@@ -39,12 +40,4 @@ def load(config: Config, root: Path | None, split: str) -> Source:
     from torchvision.datasets import CIFAR10
 
     data = CIFAR10(str(root), train=split == "train")
-    labels = np.array(data.targets)
-    chosen = balanced(labels, config.per_class, config.split_seed) if split == "train" else np.arange(len(labels))
-
-    def read(number: int) -> Sample:
-        place = int(chosen[number])
-        return Sample(data.data[place].transpose(2, 0, 1), int(labels[place]), f"{split}/{place}")
-
-    rule = "official" if not config.per_class else f"{config.per_class} of each class, seed {config.split_seed}"
-    return Source(data.classes, len(chosen), read, labels[chosen].tobytes(), rule, "uint8", [3, 32, 32])
+    return source_of(data.data.transpose(0, 3, 1, 2), np.array(data.targets), data.classes, config, split)

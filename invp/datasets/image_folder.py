@@ -1,67 +1,67 @@
-"""Any folder of photographs with a folder a class: `{folder}/{train,test}/{class}/*.jpg`."""
+"""Any folder of photographs with a folder a class, `{folder}/{train,test,val}/{class}/*.jpg`, or without classes, `{folder}/{train}/*.jpg`."""
 
-import io
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from invp.datasets._source import BaseConfig, Sample, Source, balanced
+from invp.datasets._photos import ENDINGS, PhotoConfig, files_under, needed, source_of_files
+from invp.datasets._source import Source
 from invp.errors import UserError
 
-SPLITS = ("train", "test")
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+SPLITS = ("train", "test", "val", "unlabelled")
 
 
 @dataclass
-class Config(BaseConfig):
-    """`folder` lies under the data root; `train` and `test` are the names of the splits' folders in it."""
+class Config(PhotoConfig):
+    """`folder` lies under the data root; `train`, `test`, `val` and `unlabelled` are the names of the splits' folders in it."""
 
     folder: str = ""
     train: str = "train"
     test: str = "test"
+    val: str = "val"
+    unlabelled: str = "unlabelled"
+    classes: list[str] = field(default_factory=list)  # only these, in this order; empty: all, sorted
 
 
 def split_folder(config: Config, root: Path, split: str) -> Path:
     """The folder of a split; UserError says what is expected where."""
     folder = root / config.folder / getattr(config, split)
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder} does not exist: expected a folder a class in it; set INVP_DATA (or data_root in the profile) to the folder "
-            f"that holds {config.folder or getattr(config, split)}"
-        )
-    return folder
+    return needed(folder, f"split {split}", "a folder of images a class, or images without classes")
 
 
 def check_root(config: Config, root: Path) -> None:
     split_folder(config, root, "train")
 
 
+def images_in(folder: Path) -> list[tuple[str, int]]:
+    """Name and size of the images that lie in a folder, sorted by name."""
+    with os.scandir(folder) as entries:
+        return sorted((e.name, e.stat().st_size) for e in entries if e.name.lower().endswith(ENDINGS))
+
+
 def load(config: Config, root: Path | None, split: str) -> Source:
     """The split's photographs as their original bytes, ordered by class and name; an empty class is an error."""
     folder = split_folder(config, root or Path("data"), split)
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    if not classes:
-        raise UserError(f"{folder} holds no folder of a class")
-    paths, labels = [], []
+    present = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    if not present and not config.classes:
+        found = images_in(folder)
+        if not found:
+            raise UserError(f"{folder} holds neither folders of classes nor images ({', '.join(ENDINGS)})")
+        names, sizes = [name for name, _ in found], [size for _, size in found]
+        return source_of_files(files_under(folder, names, None, sizes), [], config, split, "official folders")
+    if missing := [name for name in config.classes if name not in present]:
+        raise UserError(
+            f"{folder} has no folder of class '{missing[0]}' ({len(missing)} of the {len(config.classes)} classes are missing)"
+        )
+    classes = config.classes or present
+    names, labels, sizes = [], [], []
     for label, name in enumerate(classes):
-        found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in ENDINGS)
+        found = images_in(folder / name)
         if not found:
             raise UserError(f"{folder / name} holds no image ({', '.join(ENDINGS)})")
-        paths += found
+        names += [f"{name}/{file}" for file, _ in found]
+        sizes += [size for _, size in found]
         labels += [label] * len(found)
-    every = np.array(labels)
-    chosen = balanced(every, config.per_class, config.split_seed) if split == "train" else np.arange(len(every))
-
-    def read(number: int) -> Sample:
-        path = paths[chosen[number]]
-        content = path.read_bytes()
-        try:
-            Image.open(io.BytesIO(content)).verify()
-        except (OSError, ValueError, SyntaxError) as error:
-            raise UserError(f"{path} is no readable image: {error}") from None
-        return Sample(content, int(every[chosen[number]]), str(path.relative_to(folder)))
-
-    listing = "\n".join(f"{paths[i].relative_to(folder)} {paths[i].stat().st_size}" for i in chosen).encode()
-    return Source(classes, len(chosen), read, listing, "official folders", "encoded", None)
+    if split == "unlabelled":
+        return source_of_files(files_under(folder, names, None, sizes), [], config, split, "official folders")
+    return source_of_files(files_under(folder, names, labels, sizes), classes, config, split, "official folders")

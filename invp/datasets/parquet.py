@@ -2,22 +2,24 @@
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from invp.datasets._source import BaseConfig, Sample, Source, balanced
+from invp.datasets._photos import Files, PhotoConfig, source_of_files
+from invp.datasets._source import Sample, Source
 from invp.errors import UserError
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "test", "val", "unlabelled")
 
 
 @dataclass
-class Config(BaseConfig):
+class Config(PhotoConfig):
     """`folder` lies under the data root; files are `{split}-*.parquet`. `decode`: pixels for equal-sized images up to 64 px."""
 
     folder: str = ""
@@ -50,31 +52,32 @@ def class_names(schema: pa.Schema, labels: np.ndarray) -> list[str]:
 
 
 def load(config: Config, root: Path | None, split: str) -> Source:
-    """The split's images in the files' order; pixels if `decode`, else the original bytes."""
+    """The split's images in the files' order; pixels if `decode`, else the original bytes. Without a column `label`: unlabelled."""
     folder = (root or Path("data")) / config.folder
     try:
-        tables = [pq.read_table(path, columns=["image", "label"], memory_map=True) for path in files_of(folder, split)]
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{folder}: a Parquet file is damaged or has other columns than image and label: {error}") from None
-    table = pa.concat_tables(tables).combine_chunks()
-    labels = table["label"].to_numpy().astype(np.int64)
-    chosen = balanced(labels, config.per_class, config.split_seed) if split == "train" else np.arange(len(labels))
-    classes = class_names(tables[0].schema, labels)
-    if len(labels) and (labels.min() < 0 or labels.max() >= len(classes)):
-        raise UserError(f"{folder}: labels reach from {labels.min()} to {labels.max()}, but there are {len(classes)} classes")
-    images = table["image"].chunk(0)
-    contents = images.field("bytes")
+        files = [pq.ParquetFile(path, memory_map=True) for path in files_of(folder, split)]
+        columns = [name for name in ("image", "label") if name in files[0].schema_arrow.names]
+        table = pa.concat_tables([file.read(columns) for file in files]).combine_chunks()
+        contents = table["image"].chunk(0).field("bytes")
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise UserError(
+            f"{folder}: a Parquet file is damaged or has other columns than image {{bytes, path}} and label: {error}"
+        ) from None
+    labels = table["label"].to_numpy().astype(np.int64) if "label" in columns else None
+    classes = [] if labels is None else class_names(files[0].schema_arrow, labels)
+    names = [f"{split}/{i}" for i in range(len(contents))]
+    sizes = pc.binary_length(contents).to_pylist()
+    source = source_of_files(Files(names, labels, lambda i: contents[i].as_py(), sizes), classes, config, split, "official")
+    if not config.decode:
+        return source
+    read = source.read
 
-    def read(number: int) -> Sample:
-        place = int(chosen[number])
-        content = contents[place].as_py()
-        source = f"{split}/{place}"
-        return Sample(pixels(content, source) if config.decode else content, int(labels[place]), source)
+    def decoded(number: int) -> Sample:
+        sample = read(number)
+        sample.image = pixels(sample.image, sample.source)
+        return sample
 
-    shape = list(read(0).image.shape) if config.decode else None
-    rule = "official" if not config.per_class or split != "train" else f"{config.per_class} of each class, seed {config.split_seed}"
-    listing = labels[chosen].tobytes() + b"".join(str(len(contents[int(i)].as_py())).encode() for i in chosen[:1000])
-    return Source(classes, len(chosen), read, listing, rule, "uint8" if config.decode else "encoded", shape)
+    return replace(source, read=decoded, format="uint8", shape=list(decoded(0).image.shape))
 
 
 def pixels(content: bytes, source: str) -> np.ndarray:

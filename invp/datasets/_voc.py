@@ -1,0 +1,69 @@
+"""PASCAL VOC's layout: JPEGImages, Annotations (XML) and lists of names in ImageSets/Main."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from invp.datasets._photos import PhotoConfig, files_under, needed, source_of_files
+from invp.datasets._source import Source
+from invp.errors import UserError
+
+CLASSES = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
+).split()
+
+
+@dataclass
+class VOCConfig(PhotoConfig):
+    """`folder` lies under the data root; `train`, `test` and `val` name lists in ImageSets/Main."""
+
+    folder: str = "VOCdevkit/VOC2007"
+    train: str = "trainval"
+    test: str = "test"
+    val: str = "val"
+    classes: list[str] = field(default_factory=lambda: list(CLASSES))
+
+
+def check_voc_root(config: VOCConfig, root: Path) -> None:
+    for part in ("JPEGImages", "Annotations", f"ImageSets/Main/{config.train}.txt"):
+        needed(root / config.folder / part, "PASCAL VOC", f"{config.folder}/{{JPEGImages,Annotations,ImageSets/Main}}")
+
+
+def objects_of(path: Path, classes: list[str]) -> dict:
+    """The objects of an annotation as fields of Sample. VOC counts pixels from 1 and includes the ends: (1, 1, 10, 10) is (0, 0, 10, 10) here."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist, but its image is listed") from None
+    except ElementTree.ParseError as error:
+        raise UserError(f"{path} is no readable annotation: {error}") from None
+    boxes, box_labels, difficult = [], [], []
+    for entry in root.iter("object"):
+        name, box = entry.findtext("name", "").strip(), entry.find("bndbox")
+        if name not in classes or box is None:
+            raise UserError(f"{path} has an object '{name}' without a box or of no class; the classes are {', '.join(classes)}")
+        left, top, right, bottom = (float(box.findtext(key, "nan")) for key in ("xmin", "ymin", "xmax", "ymax"))
+        if not (left <= right and top <= bottom):
+            raise UserError(f"{path} has a box of '{name}' that is no box: {left}, {top}, {right}, {bottom}")
+        boxes.append([left - 1, top - 1, right, bottom])
+        box_labels.append(classes.index(name))
+        difficult.append(entry.findtext("difficult", "0").strip() == "1")
+    labels = [0] * len(classes)
+    for label, hard in zip(box_labels, difficult, strict=True):
+        labels[label] = 1 if not hard or labels[label] == 1 else -1
+    return {"labels": labels, "boxes": boxes, "box_labels": box_labels, "difficult": difficult}
+
+
+def load_voc(config: VOCConfig, root: Path | None, split: str) -> Source:
+    """A list of images with their objects; a class is present if one of its objects is not marked difficult."""
+    folder = (root or Path("data")) / config.folder
+    name = getattr(config, split)
+    listed = needed(folder / "ImageSets" / "Main" / f"{name}.txt", f"split {split}", "a list of names")
+    names = [line.split()[0] for line in listed.read_text().splitlines() if line.strip()]
+    annotations = [folder / "Annotations" / f"{name}.xml" for name in names]
+    files = files_under(folder / "JPEGImages", [f"{name}.jpg" for name in names], None)
+    source = source_of_files(
+        files, config.classes, config, split, f"official list {name}", lambda i: objects_of(annotations[i], config.classes)
+    )
+    source.listing += b"".join(path.read_bytes() for path in annotations if path.exists())
+    return source

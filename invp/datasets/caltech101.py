@@ -1,0 +1,47 @@
+"""Caltech-101: 101 classes of objects (Fei-Fei et al., 2004), in torchvision's layout caltech101/101_ObjectCategories/{class}/*.jpg.
+
+There is no official split: `train_per_class` images of each class, chosen by `split_seed`, are the split train, the rest is test.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from invp.datasets._photos import PhotoConfig, files_under, needed, source_of_files
+from invp.datasets._source import Source, balanced
+from invp.datasets.image_folder import images_in
+from invp.errors import UserError
+
+SPLITS = ("train", "test")
+
+
+@dataclass
+class Config(PhotoConfig):
+    """Thirty images of each class are usual."""
+
+    folder: str = "caltech101/101_ObjectCategories"
+    train_per_class: int = 30
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.train_per_class < 1:
+            raise UserError("train_per_class must be at least 1")
+
+
+def check_root(config: Config, root: Path) -> None:
+    needed(root / config.folder, "Caltech-101", "a folder of images a class")
+
+
+def load(config: Config, root: Path | None, split: str) -> Source:
+    """The seeded split; the background class is left out, as is usual."""
+    folder = (root or Path("data")) / config.folder
+    check_root(config, root or Path("data"))
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name != "BACKGROUND_Google")
+    every = [(f"{name}/{file}", size, label) for label, name in enumerate(classes) for file, size in images_in(folder / name)]
+    labels = np.array([label for *_, label in every])
+    training = np.isin(np.arange(len(every)), balanced(labels, config.train_per_class, config.split_seed))
+    chosen = [entry for entry, train in zip(every, training, strict=True) if train == (split == "train")]
+    names, sizes, own = ([entry[i] for entry in chosen] for i in range(3))
+    rule = f"{config.train_per_class} of each class for train, the rest for test, seed {config.split_seed}"
+    return source_of_files(files_under(folder, names, own, sizes), classes, config, split, rule)

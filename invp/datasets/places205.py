@@ -1,0 +1,54 @@
+"""Places205: 2.4 million photographs of 205 scenes (Zhou et al., 2014): a folder of images with train and val lists in csv.
+
+The validation images are the split `test`, because the labels of the true test set are not public.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from invp.datasets._photos import PhotoConfig, files_under, needed, source_of_files
+from invp.datasets._source import Source
+from invp.errors import UserError
+
+SPLITS = ("train", "test")
+
+
+@dataclass
+class Config(PhotoConfig):
+    """Lines of the lists are `a/abbey/gsun_0003.jpg 0`, with a space or a comma; `images` is the folder that they start from."""
+
+    folder: str = "places205"
+    images: str = "images"
+    train: str = "train_places205.csv"
+    test: str = "val_places205.csv"
+
+
+def check_root(config: Config, root: Path) -> None:
+    for part in (config.images, config.train, config.test):
+        needed(root / config.folder / part, "Places205", f"{config.folder}/{{{config.images},{config.train},{config.test}}}")
+
+
+def load(config: Config, root: Path | None, split: str) -> Source:
+    """The official list; the classes' names are those of the folders of the training list."""
+    folder = (root or Path("data")) / config.folder
+    check_root(config, root or Path("data"))
+    names, labels = _listed(folder / getattr(config, split))
+    training = (names, labels) if split == "train" else _listed(folder / config.train)
+    by_label = {label: name.rsplit("/", 1)[0] for name, label in zip(*training, strict=True)}
+    classes = [by_label.get(i, str(i)) for i in range(max(by_label) + 1)]
+    return source_of_files(files_under(folder / config.images, names, labels), classes, config, split, "official list")
+
+
+def _listed(path: Path) -> tuple[list[str], list[int]]:
+    names, labels = [], []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        words = line.replace(",", " ").rsplit(None, 1)
+        if not words:
+            continue
+        if len(words) != 2 or not words[1].lstrip("-").isdigit():
+            raise UserError(f"{path}, line {number}: expected a path and a class number, not {line!r}")
+        names.append(words[0])
+        labels.append(int(words[1]))
+    if not names:
+        raise UserError(f"{path} lists no image")
+    return names, labels

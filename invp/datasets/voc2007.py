@@ -1,0 +1,25 @@
+"""PASCAL VOC2007: twenty classes, several an image, with boxes, in the layout of its archives."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from invp.datasets._source import Source
+from invp.datasets._voc import VOCConfig, check_voc_root, load_voc
+
+SPLITS = ("train", "test", "val")
+
+
+@dataclass
+class Config(VOCConfig):
+    """The folder of VOC2007."""
+
+    folder: str = "VOCdevkit/VOC2007"
+
+
+def check_root(config: Config, root: Path) -> None:
+    check_voc_root(config, root)
+
+
+def load(config: Config, root: Path | None, split: str) -> Source:
+    """The official split; `train` is trainval unless `train` says otherwise."""
+    return load_voc(config, root, split)

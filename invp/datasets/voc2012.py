@@ -1,0 +1,27 @@
+"""PASCAL VOC2012: twenty classes, several an image, with boxes, in the layout of its archives."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from invp.datasets._source import Source
+from invp.datasets._voc import VOCConfig, check_voc_root, load_voc
+
+SPLITS = ("train", "test", "val")
+
+
+@dataclass
+class Config(VOCConfig):
+    """The folder of VOC2012. Its test annotations are not public: `train` and `test` are its train and val; for both, set train: trainval."""
+
+    folder: str = "VOCdevkit/VOC2012"
+    train: str = "train"
+    test: str = "val"
+
+
+def check_root(config: Config, root: Path) -> None:
+    check_voc_root(config, root)
+
+
+def load(config: Config, root: Path | None, split: str) -> Source:
+    """The official split; see Config."""
+    return load_voc(config, root, split)
