@@ -26,7 +26,7 @@ def html_table(header: list[str], body: list[list[str]], best: bool = False) -> 
     if best and len(body) > 1:
         for column in range(len(header)):
             numbers = {i: number for i, row in enumerate(body) if (number := _leading_number(row[column])) is not None}
-            if numbers and header[column] not in ("epochs", "seeds"):
+            if numbers and header[column] not in ("epochs", "seeds") and not header[column].startswith("training."):
                 marked |= {(i, column) for i, n in numbers.items() if n == max(numbers.values())}
     lines = [f"<tr>{''.join(f'<th scope=col>{escaped(w)}</th>' for w in header)}</tr>"]
     for i, row in enumerate(body):

@@ -58,13 +58,13 @@ def folded(rows: list[dict], experiment: str, column: str, stage: int) -> tuple[
 
 
 def cell(value: tuple[float, float, int] | None, plus: str = " ± ") -> str:
-    """'98.33 ± 0.20', without a deviation for one seed, '-' for nothing; shares and losses get three digits."""
+    """'98.33 ± 0.20', without a deviation for one seed, '-' for nothing; shares and losses get three digits, whole numbers none."""
     if value is None:
         return "-"
     mean, deviation, _ = value
-    if mean == int(mean) and math.isnan(deviation):
+    if mean == int(mean) and not deviation > 0:
         return str(int(mean))
-    digits = 2 if abs(mean) >= 10 else 3
+    digits = 0 if abs(mean) >= 500 else 2 if abs(mean) >= 10 else 3
     return f"{mean:.{digits}f}" + ("" if math.isnan(deviation) else f"{plus}{deviation:.{digits}f}")
 
 
