@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
-from kornia.color import hsv_to_rgb, rgb_to_hsv
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
@@ -84,18 +83,24 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor, whol
     """Each image's box (top, left, height, width), resized to size x size with bilinear interpolation, flipped where asked."""
     height, width = images.shape[-2:]
     top, left, h, w = boxes.to(images.device).unbind(1)
+    flip = flip.to(images.device)
+    if whole:
+        # No pixel beyond the crop is seen: places are kept between the centres of its first and last pixels.
+        steps = (torch.arange(size, device=images.device) + 0.5) / size
+        across = torch.where(flip[:, None], 1 - steps, steps)
+        x = left[:, None] + torch.minimum(torch.clamp(across * w[:, None], min=0.5), w[:, None] - 0.5)
+        y = top[:, None] + torch.minimum(torch.clamp(steps * h[:, None], min=0.5), h[:, None] - 0.5)
+        grid = torch.empty(len(images), size, size, 2, device=images.device)
+        grid[..., 0] = (2 * x / width - 1)[:, None, :]
+        grid[..., 1] = (2 * y / height - 1)[:, :, None]
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     theta = torch.zeros(len(images), 2, 3, device=images.device)
-    theta[:, 0, 0] = torch.where(flip.to(images.device), -w, w) / width
+    theta[:, 0, 0] = torch.where(flip, -w, w) / width
     theta[:, 1, 1] = h / height
     theta[:, 0, 2] = (2 * left + w) / width - 1
     theta[:, 1, 2] = (2 * top + h) / height - 1
     grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
-    if not whole:
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    # No pixel beyond the crop is seen: places are kept between the centres of its first and last pixels.
-    low = torch.stack([(2 * left + 1) / width - 1, (2 * top + 1) / height - 1], 1)[:, None, None]
-    high = torch.stack([(2 * (left + w) - 1) / width - 1, (2 * (top + h) - 1) / height - 1], 1)[:, None, None]
-    return F.grid_sample(images, torch.clamp(grid, low, high), mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def to_grey(images: Tensor) -> Tensor:
@@ -116,13 +121,29 @@ def _contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def _saturation(images: Tensor, factor: Tensor) -> Tensor:
-    return _blend(images, to_grey(images).expand_as(images), factor)
+    red, green, blue = images.unbind(1)
+    grey = (red * GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])[:, None]
+    factor = factor[:, None, None, None]
+    return (images * factor).add_(grey * (1 - factor)).clamp_(0, 1)
 
 
 def _hue(images: Tensor, shift: Tensor) -> Tensor:
-    hsv = rgb_to_hsv(images)
-    hsv[:, 0] = (hsv[:, 0] + 2 * math.pi * shift[:, None, None]) % (2 * math.pi)
-    return hsv_to_rgb(hsv)
+    """Turns the hue by `shift` (1: all around) and keeps value and saturation: HSV and back in one, without its divisions by the value.
+
+    With the hue h in turns, value v and chroma c, a channel is v - c * clamp(2 - 6 |t - round(t)|, 0, 1) with t = h + n, where n is
+    1/2, 1/6, -1/6 for red, green, blue. Masks are numbers: on a CPU that is three times as fast as `where`.
+    """
+    red, green, blue = images.unbind(1)
+    value = images.amax(1)
+    chroma = value - images.amin(1)
+    inverse = (6 * chroma).clamp_min_(1e-8).reciprocal_()
+    of_blue = (red - green).mul_(inverse).add_(2 / 3)
+    of_green = (blue - red).mul_(inverse).add_(1 / 3)
+    hue = torch.lerp(of_blue, of_green, (value == green).to(images.dtype))
+    hue = torch.lerp(hue, (green - blue).mul_(inverse), (value == red).to(images.dtype)).add_(shift[:, None, None])
+    turns = hue[:, None] + images.new_tensor([1 / 2, 1 / 6, -1 / 6])[:, None, None]
+    part = turns.sub_(turns.round()).abs_().mul_(-6).add_(2).clamp_(0, 1)
+    return part.mul_(-chroma[:, None]).add_(value[:, None])
 
 
 ADJUSTMENTS = (_brightness, _contrast, _saturation, _hue)
@@ -147,16 +168,18 @@ class Augment:
         draws = torch.rand(global_batch, 4, generator=generator)
         flip = (draws[:, 0] < 0.5) if options.flip else torch.zeros(global_batch, dtype=torch.bool)
         result = crop_and_resize(images.float().div_(255), boxes[rows], options.size, flip[rows], options.whole_pixels)
-        result = result.expand(-1, 3, -1, -1) if result.shape[1] == 1 else result
+        # Fresh memory, which all that follows may write to.
+        result = result.expand(-1, 3, -1, -1).contiguous() if result.shape[1] == 1 else result
         if options.jitter_probability and any(options.jitter):
             result = self._jittered(result, (draws[:, 1] < options.jitter_probability)[rows], global_batch, rows, generator)
         if options.grayscale:
-            chosen = (draws[:, 2] < options.grayscale)[rows].to(result.device)
-            result = torch.where(chosen[:, None, None, None], to_grey(result), result)
+            index = (draws[:, 2] < options.grayscale)[rows].nonzero()[:, 0].to(result.device)
+            result[index] = to_grey(result[index]).expand(-1, 3, -1, -1)
         if options.blur_probability:
             sigma = torch.empty(global_batch).uniform_(*options.blur_sigma, generator=generator)[rows]
             result = self._blurred(result, (draws[:, 3] < options.blur_probability)[rows], sigma)
-        return normalised(result, options.mean, options.std)
+        mean, std = (result.new_tensor(values)[:, None, None] for values in (options.mean, options.std))
+        return result.sub_(mean).div_(std)
 
     def after_crop(self) -> Augmentation:
         """The options of what is left to do for images that were cropped where they were decoded."""
@@ -169,7 +192,6 @@ class Augment:
         hue = torch.empty(count, 1).uniform_(-strengths[3], strengths[3], generator=generator)
         factors = torch.cat([factors, hue], 1)[rows]
         order = torch.rand(count, 4, generator=generator).argsort(1)[rows]
-        images = images.contiguous().clone()
         for place in range(4):
             for number, adjust in enumerate(ADJUSTMENTS):
                 if not strengths[number]:
@@ -188,7 +210,6 @@ class Augment:
         # 23 pixels at 224 px, as in SimCLR: a tenth of the side, odd.
         width = max(3, self.options.size // 10 // 2 * 2 + 1)
         index = index.to(images.device)
-        images = images.contiguous().clone()
         images[index] = gaussian_blur2d(images[index], (width, width), torch.stack([sigma, sigma], 1))
         return images
 

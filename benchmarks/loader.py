@@ -1,0 +1,198 @@
+"""Images per second of this project's loader beside torchvision's ImageFolder with a DataLoader and Hugging Face's `datasets`.
+
+Run: `INVP_DATA=... python -m benchmarks.loader` (`--rounds 5 --workers 2 --json FILE`). INVP_DATA holds cifar10/test-*.parquet and photos/photos.tar.
+
+All sides give normalised float batches of random crops with colour jitter, grey and flip, with as many workers, and take turns; the table holds
+medians. `datasets` takes part if it is installed. The exit status is 1 where a floor is missed or a peer is ahead.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision.transforms as T
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+
+from invp import prepare
+from invp.augment import Augment, Augmentation
+from invp.config import plugin_options
+from invp.data import Shards, epoch_order, train_batches
+from invp.provenance import device_name, versions
+
+# As the workflow's jobs have it: memory that was freed is kept, instead of being given back and asked for again in each step.
+KEPT = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+JITTER = [0.4, 0.4, 0.4, 0.4]
+CPU = torch.device("cpu")
+FLOORS = {"augmentation, 32 px": 10.0, "fetching a batch, 32 px": 15.0}
+
+
+def options(size: int) -> Augmentation:
+    return Augmentation(size=size, crop_scale=[0.2, 1.0], flip=True, jitter=JITTER, jitter_probability=1.0, grayscale=0.2)
+
+
+def transform(size: int) -> T.Compose:
+    """The same list in torchvision's transforms of single images."""
+    o = options(size)
+    parts = [T.RandomResizedCrop(size, scale=(0.2, 1.0)), T.ColorJitter(*JITTER), T.RandomGrayscale(0.2), T.RandomHorizontalFlip()]
+    return T.Compose([*parts, T.ToTensor(), T.Normalize(o.mean, o.std)])
+
+
+def timed(sides: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
+    """Images a second of each side, which returns how many it gave: the median over rounds in which the sides take turns."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, run in sides.items():
+            started = time.perf_counter()
+            count = run()
+            if number:  # the first warms up
+                found[name].append(count / (time.perf_counter() - started))
+    return {name: statistics.median(rates) for name, rates in found.items()}
+
+
+def ours(shards: Shards, size: int, batch: int, workers: int) -> Callable[[], int]:
+    def run() -> int:
+        order = epoch_order(shards.num_samples, 0, 1)
+        common = {"batch_size": batch, "start_step": 0, "rank": 0, "world": 1, "device": CPU, "seed": 0, "epoch": 1}
+        batches = train_batches(shards, order=order, augmentation=Augment(options(size)), views=1, workers=workers, **common)
+        return sum(len(views[0]) for _, _, views in batches)
+
+    return run
+
+
+def torchvisions(folder: Path, size: int, batch: int, workers: int) -> Callable[[], int]:
+    loader = DataLoader(ImageFolder(str(folder), transform(size)), batch, shuffle=True, num_workers=workers, drop_last=True,
+                        persistent_workers=True)  # fmt: skip
+
+    def run() -> int:
+        return sum(len(images) for images, _ in loader)
+
+    return run
+
+
+def hugging_faces(folder: Path, size: int, batch: int, workers: int) -> Callable[[], int] | None:
+    try:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        from datasets import load_dataset
+    except ImportError:
+        return None
+    change = transform(size)
+    data = load_dataset("imagefolder", data_dir=str(folder), split="train", cache_dir=str(folder.parent / "cache"))
+    data.set_transform(lambda rows: {"image": [change(image.convert("RGB")) for image in rows["image"]]})
+    loader = DataLoader(data, batch, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=True)
+
+    def run() -> int:
+        return sum(len(rows["image"]) for rows in loader)
+
+    return run
+
+
+def small_images(root: Path, scratch: Path, rounds: int, workers: int) -> dict[str, dict[str, float]]:
+    """2,560 images of 32 pixels, as shards and as PNG files."""
+    prepare.run("cifar10", plugin_options("datasets", {"name": "cifar10"}, "benchmark"), "test", root, scratch / "cifar", workers)
+    shards, count, batch = Shards(scratch / "cifar"), 2560, 128
+    pixels = shards.images(torch.arange(count))
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
+    for i, picture in enumerate(pictures):
+        path = scratch / "png" / str(int(shards.labels[i])) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    augment, change = Augment(options(32)), transform(32)
+    paths = [path for path in sorted((scratch / "png").rglob("*.png"))]
+
+    def batched() -> int:
+        for step, part in enumerate(pixels.split(512)):
+            augment(part, (0, 1, step, 0), slice(0, len(part)), len(part))
+        return count
+
+    def single() -> int:
+        for part in range(0, 512, 128):
+            torch.stack([change(picture) for picture in pictures[part : part + 128]])
+        return 512
+
+    def fetched() -> int:
+        order = epoch_order(shards.num_samples, 0, 1)
+        for index in order.split(512)[:16]:
+            torch.from_numpy(shards._gathered(index.numpy()))
+        return 16 * 512
+
+    def decoded() -> int:
+        for path in paths[:512]:
+            torch.from_numpy(np.array(Image.open(path).convert("RGB")))
+        return 512
+
+    sides = {
+        "this loader": ours(shards, 32, batch, workers),
+        "ImageFolder + DataLoader": torchvisions(scratch / "png", 32, batch, workers),
+    }
+    if other := hugging_faces(scratch / "png", 32, batch, workers):
+        sides["datasets + DataLoader"] = other
+    return {
+        "augmentation, 32 px": timed({"batched": batched, "torchvision on PIL": single}, rounds),
+        "fetching a batch, 32 px": timed({"mapped shards": fetched, "decoding each PNG": decoded}, rounds),
+        "whole loader, 32 px": timed(sides, rounds),
+    }
+
+
+def photographs(root: Path, scratch: Path, rounds: int, workers: int) -> dict[str, dict[str, float]]:
+    """Photographs as JPEG files, 224-pixel crops."""
+    with tarfile.open(root / "photos" / "photos.tar") as tar:
+        tar.extractall(scratch / "tar", filter="data")
+    folder = scratch / "photos" / "train" / "all"
+    folder.mkdir(parents=True)
+    for path in (scratch / "tar").rglob("*.JPEG"):
+        path.rename(folder / path.name)
+    choice = {"name": "image_folder", "folder": "photos", "on_bad_image": "convert"}
+    prepare.run("image_folder", plugin_options("datasets", choice, "benchmark"), "train", scratch, scratch / "shards", workers)
+    batch = 20
+    sides = {
+        "this loader": ours(Shards(scratch / "shards"), 224, batch, workers),
+        "ImageFolder + DataLoader": torchvisions(folder.parent, 224, batch, workers),
+    }
+    if other := hugging_faces(folder.parent, 224, batch, workers):
+        sides["datasets + DataLoader"] = other
+    return {"whole loader, 224 px": timed(sides, rounds)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2, help="of each side (default: 2)")
+    parser.add_argument("--json", type=Path, help="write the rates, the device, versions and the commit here")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.workers)
+    root = Path(os.environ.get("INVP_DATA", "data"))
+    with tempfile.TemporaryDirectory() as folder:
+        results = small_images(root, Path(folder), arguments.rounds, arguments.workers)
+        results |= photographs(root, Path(folder), arguments.rounds, arguments.workers)
+    failed = False
+    for name, rates in results.items():
+        first, *others = rates.items()
+        print(f"{name}: {first[0]} {first[1]:,.0f} images/s")
+        for other, rate in others:
+            missed = first[1] / rate < FLOORS.get(name, 1.0)
+            failed |= missed
+            print(f"    {first[1] / rate:5.1f} x {other} ({rate:,.0f}){'  floor missed' if missed else ''}")
+    if arguments.json:
+        about = {"device": device_name(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
+        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+        content = {"images_per_second": results, **about, "versions": versions(), "commit": head}
+        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    if not KEPT.keys() <= os.environ.keys():
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.loader", *sys.argv[1:]], {**os.environ, **KEPT})
+    sys.exit(main())

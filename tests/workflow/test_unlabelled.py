@@ -1,0 +1,31 @@
+"""Images without labels go through everything that needs none."""
+
+import csv
+
+from PIL import Image
+from sklearn.datasets import load_digits
+
+EXPERIMENT = """\
+extends: smoke-invp
+title: Photographs without labels
+dataset: {name: image_folder, folder: photos}
+evaluations: {knn: false, linear: false}
+"""
+
+
+def test_a_folder_of_unlabelled_photographs_is_pretrained_on_and_reported(new_project, tmp_path):
+    folder = tmp_path / "data" / "photos" / "train"
+    folder.mkdir(parents=True)
+    for i, image in enumerate(load_digits().images[:300]):
+        Image.fromarray((image * 15).astype("uint8")).resize((20, 16)).convert("RGB").save(folder / f"{i:03d}.png")
+    (new_project.folder / "config/experiments/photos-invp.yaml").write_text(EXPERIMENT)
+    study = "config/studies/photos.yaml"
+    (new_project.folder / study).write_text("study: photos\nexperiments: [photos-invp]\ncolumns: [graph.mutual_share]\n")
+    new_project.snakemake("all", "--config", f"data_root={tmp_path / 'data'}", study=study)
+    results = new_project.folder / "results"
+    rows = list(csv.DictReader((results / "summary.csv").open()))
+    metrics = {row["metric"] for row in rows}
+    assert "loss" in metrics and "mutual_share" in metrics and "same_class_share" not in metrics
+    assert "photos-invp" in (results / "report.html").read_text()
+    assert (results / "photos-invp/seed-0/explorer.html").stat().st_size > 10_000
+    assert "0 faults" in new_project.invp("verify")
