@@ -35,17 +35,20 @@ from invp.provenance import device_name, versions
 KEPT = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 JITTER = [0.4, 0.4, 0.4, 0.4]
 CPU = torch.device("cpu")
-FLOORS = {"augmentation, 32 px": 10.0, "fetching a batch, 32 px": 15.0}
+FLOORS = {"augmentation, 32 px": 10.0, "augmentation with blur, 32 px": 10.0, "fetching a batch, 32 px": 15.0}
 
 
-def options(size: int) -> Augmentation:
-    return Augmentation(size=size, crop_scale=[0.2, 1.0], flip=True, jitter=JITTER, jitter_probability=1.0, grayscale=0.2)
+def options(size: int, blur: float = 0.0) -> Augmentation:
+    common = {"crop_scale": [0.2, 1.0], "flip": True, "jitter": JITTER, "jitter_probability": 1.0, "grayscale": 0.2}
+    return Augmentation(size=size, blur_probability=blur, **common)
 
 
-def transform(size: int) -> T.Compose:
+def transform(size: int, blur: float = 0.0) -> T.Compose:
     """The same list in torchvision's transforms of single images."""
     o = options(size)
     parts = [T.RandomResizedCrop(size, scale=(0.2, 1.0)), T.ColorJitter(*JITTER), T.RandomGrayscale(0.2), T.RandomHorizontalFlip()]
+    if blur:
+        parts.append(T.RandomApply([T.GaussianBlur(3, tuple(o.blur_sigma))], blur))
     return T.Compose([*parts, T.ToTensor(), T.Normalize(o.mean, o.std)])
 
 
@@ -108,18 +111,27 @@ def small_images(root: Path, scratch: Path, rounds: int, workers: int) -> dict[s
         path = scratch / "png" / str(int(shards.labels[i])) / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
-    augment, change = Augment(options(32)), transform(32)
     paths = [path for path in sorted((scratch / "png").rglob("*.png"))]
 
-    def batched() -> int:
-        for step, part in enumerate(pixels.split(512)):
-            augment(part, (0, 1, step, 0), slice(0, len(part)), len(part))
-        return count
+    def batched(blur: float) -> Callable[[], int]:
+        augment = Augment(options(32, blur))
 
-    def single() -> int:
-        for part in range(0, 512, 128):
-            torch.stack([change(picture) for picture in pictures[part : part + 128]])
-        return 512
+        def run() -> int:
+            for step, part in enumerate(pixels.split(512)):
+                augment(part, (0, 1, step, 0), slice(0, len(part)), len(part))
+            return count
+
+        return run
+
+    def single(blur: float) -> Callable[[], int]:
+        change = transform(32, blur)
+
+        def run() -> int:
+            for part in range(0, 512, 128):
+                torch.stack([change(picture) for picture in pictures[part : part + 128]])
+            return 512
+
+        return run
 
     def fetched() -> int:
         order = epoch_order(shards.num_samples, 0, 1)
@@ -139,7 +151,8 @@ def small_images(root: Path, scratch: Path, rounds: int, workers: int) -> dict[s
     if other := hugging_faces(scratch / "png", 32, batch, workers):
         sides["datasets + DataLoader"] = other
     return {
-        "augmentation, 32 px": timed({"batched": batched, "torchvision on PIL": single}, rounds),
+        "augmentation, 32 px": timed({"batched": batched(0), "torchvision on PIL": single(0)}, rounds),
+        "augmentation with blur, 32 px": timed({"batched": batched(0.5), "torchvision on PIL": single(0.5)}, rounds),
         "fetching a batch, 32 px": timed({"mapped shards": fetched, "decoding each PNG": decoded}, rounds),
         "whole loader, 32 px": timed(sides, rounds),
     }
@@ -171,7 +184,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="of each side (default: 2)")
     parser.add_argument("--json", type=Path, help="write the rates, the device, versions and the commit here")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.workers)
+    torch.set_num_threads(1)  # for all sides: threads that wait for each other on a busy machine measure the machine
     root = Path(os.environ.get("INVP_DATA", "data"))
     with tempfile.TemporaryDirectory() as folder:
         results = small_images(root, Path(folder), arguments.rounds, arguments.workers)

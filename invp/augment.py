@@ -108,30 +108,28 @@ def to_grey(images: Tensor) -> Tensor:
     return (images * images.new_tensor(GREY)[:, None, None]).sum(1, keepdim=True)
 
 
-def _blend(one: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    return torch.lerp(other, one, factor[:, None, None, None]).clamp_(0, 1)
+# The adjustments write to their images, Bx3xHxW, and take a number for each.
+def _brightness(images: Tensor, factor: Tensor) -> None:
+    images.mul_(factor[:, None, None, None]).clamp_(0, 1)
 
 
-def _brightness(images: Tensor, factor: Tensor) -> Tensor:
-    return (images * factor[:, None, None, None]).clamp_(0, 1)
+def _contrast(images: Tensor, factor: Tensor) -> None:
+    mean = to_grey(images).mean((1, 2, 3), keepdim=True)
+    torch.lerp(mean.expand_as(images), images, factor[:, None, None, None], out=images).clamp_(0, 1)
 
 
-def _contrast(images: Tensor, factor: Tensor) -> Tensor:
-    return _blend(images, to_grey(images).mean((1, 2, 3), keepdim=True).expand_as(images), factor)
-
-
-def _saturation(images: Tensor, factor: Tensor) -> Tensor:
+def _saturation(images: Tensor, factor: Tensor) -> None:
     red, green, blue = images.unbind(1)
-    grey = (red * GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])[:, None]
-    factor = factor[:, None, None, None]
-    return (images * factor).add_(grey * (1 - factor)).clamp_(0, 1)
+    grey = (red * GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])
+    factor = factor[:, None, None]
+    images.mul_(factor[:, None]).add_(grey.mul_(1 - factor)[:, None]).clamp_(0, 1)
 
 
-def _hue(images: Tensor, shift: Tensor) -> Tensor:
+def _hue(images: Tensor, shift: Tensor) -> None:
     """Turns the hue by `shift` (1: all around) and keeps value and saturation: HSV and back in one, without its divisions by the value.
 
     With the hue h in turns, value v and chroma c, a channel is v - c * clamp(2 - 6 |t - round(t)|, 0, 1) with t = h + n, where n is
-    1/2, 1/6, -1/6 for red, green, blue. Masks are numbers: on a CPU that is three times as fast as `where`.
+    1/2, 1/6, -1/6 for red, green, blue. Masks are signs: on a CPU that is several times as fast as `where`.
     """
     red, green, blue = images.unbind(1)
     value = images.amax(1)
@@ -139,11 +137,11 @@ def _hue(images: Tensor, shift: Tensor) -> Tensor:
     inverse = (6 * chroma).clamp_min_(1e-8).reciprocal_()
     of_blue = (red - green).mul_(inverse).add_(2 / 3)
     of_green = (blue - red).mul_(inverse).add_(1 / 3)
-    hue = torch.lerp(of_blue, of_green, (value == green).to(images.dtype))
-    hue = torch.lerp(hue, (green - blue).mul_(inverse), (value == red).to(images.dtype)).add_(shift[:, None, None])
-    turns = hue[:, None] + images.new_tensor([1 / 2, 1 / 6, -1 / 6])[:, None, None]
-    part = turns.sub_(turns.round()).abs_().mul_(-6).add_(2).clamp_(0, 1)
-    return part.mul_(-chroma[:, None]).add_(value[:, None])
+    hue = torch.lerp(of_green, of_blue, (value - green).sign_())
+    hue = torch.lerp((green - blue).mul_(inverse), hue, (value - red).sign_()).add_(shift[:, None, None])
+    torch.add(hue[:, None], images.new_tensor([1 / 2, 1 / 6, -1 / 6])[:, None, None], out=images)
+    part = torch.rsub(images.sub_(images.round()).abs_(), 2, alpha=6).clamp_(0, 1)
+    torch.addcmul(value[:, None], part, chroma[:, None], value=-1, out=images)
 
 
 ADJUSTMENTS = (_brightness, _contrast, _saturation, _hue)
@@ -192,15 +190,19 @@ class Augment:
         hue = torch.empty(count, 1).uniform_(-strengths[3], strengths[3], generator=generator)
         factors = torch.cat([factors, hue], 1)[rows]
         order = torch.rand(count, 4, generator=generator).argsort(1)[rows]
+        order[~chosen] = len(ADJUSTMENTS)  # nothing
+        where = torch.arange(len(order))  # the rows in the order in which their images lie
         for place in range(4):
-            for number, adjust in enumerate(ADJUSTMENTS):
-                if not strengths[number]:
-                    continue
-                index = (chosen & (order[:, place] == number)).nonzero()[:, 0]
-                if len(index):
-                    index, factor = index.to(images.device), factors[index, number].to(images.device)
-                    images[index] = adjust(images[index], factor)
-        return images
+            number = order[where, place]
+            sort = number.argsort(stable=True)
+            images, where, start = images[sort.to(images.device)], where[sort], 0
+            for adjust, strength, own, length in zip(
+                ADJUSTMENTS, strengths, factors.T, torch.bincount(number, minlength=5).tolist(), strict=False
+            ):
+                if strength and length:
+                    adjust(images[start : start + length], own[where[start : start + length]].to(images.device))
+                start += length
+        return images[where.argsort().to(images.device)]
 
     def _blurred(self, images: Tensor, chosen: Tensor, sigma: Tensor) -> Tensor:
         index = chosen.nonzero()[:, 0]

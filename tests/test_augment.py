@@ -54,7 +54,8 @@ def test_colour_adjustments_equal_torchvisions(number, function):
     batch = images(16).float() / 255
     factors = torch.linspace(-0.4, 0.4, 16) if number == 3 else torch.linspace(0.6, 1.4, 16)
     expected = torch.stack([function(image, float(f)) for image, f in zip(batch, factors, strict=True)])
-    torch.testing.assert_close(ADJUSTMENTS[number](batch.clone(), factors), expected, atol=2e-3, rtol=0)
+    ADJUSTMENTS[number](batch, factors)
+    torch.testing.assert_close(batch, expected, atol=2e-3 if number == 3 else 1e-6, rtol=0)
 
 
 def test_grey_equals_torchvisions():
