@@ -195,7 +195,7 @@ def show_summary():
 def pretrain_minutes(w):
     """The minutes that a pretraining asks for: the longest it may, or what is left of one that saved and left."""
     asked = workflow.resource_settings.overwrite_resources.get("pretrain", {}).get("max_runtime")
-    longest = int(asked.value) if asked is not None else 1440
+    longest = int(getattr(asked, "value", None) or 1440)  # a rule with other resources set has this one without a value
     left = Path(SCRATCH.format(**w)) / "left.json"
     if not left.exists():
         return longest
