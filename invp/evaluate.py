@@ -12,6 +12,7 @@ from invp.config import instance
 from invp.errors import UserError
 from invp.files import read_json, read_table, write_json
 from invp.plugins import load_plugin
+from invp.tables import matrix
 
 
 @dataclass
@@ -53,11 +54,8 @@ def feature_table(path: Path) -> FeatureTable:
     if table["label"].null_count:
         raise UserError(f"{path} has images without a label: this evaluation needs labels")
 
-    def matrix(name: str) -> np.ndarray:
-        return table[name].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
-
     labels, index = table["label"].to_numpy().astype(np.int64), table["index"].to_numpy()
-    return FeatureTable(matrix("feature"), matrix("embedding"), labels, index)
+    return FeatureTable(matrix(table, "feature"), matrix(table, "embedding"), labels, index)
 
 
 def inputs_of(section: dict, inputs: dict[str, Path], needs: str) -> Any:

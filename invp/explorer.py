@@ -10,7 +10,8 @@ from PIL import Image
 
 from invp.errors import UserError
 from invp.files import atomic_path, read_json, read_table
-from invp.graph import labels_of, matrix
+from invp.graph import labels_of
+from invp.tables import matrix
 
 MOST = 10_000  # images in a page; of larger sets a seeded sample is shown
 TEMPLATE = Path(__file__).parent / "templates" / "explorer.html"

@@ -13,6 +13,7 @@ import pyarrow as pa
 from invp.core.graph_measures import class_confusion, measures
 from invp.errors import UserError
 from invp.files import read_json, read_table, write_json, write_table
+from invp.tables import fixed_size_list, matrix
 
 
 @dataclass
@@ -80,17 +81,6 @@ def positions(rows: np.ndarray) -> np.ndarray:
     axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :2]
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
     return (centred @ axes).astype(np.float32)
-
-
-def fixed_size_list(values: np.ndarray) -> pa.FixedSizeListArray:
-    """NxK numbers as N lists of K."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).ravel()), values.shape[1])
-
-
-def matrix(table: pa.Table, column: str) -> np.ndarray:
-    """A column of fixed-size lists as NxK numbers."""
-    values = table[column].combine_chunks()
-    return values.flatten().to_numpy().reshape(len(table), -1)
 
 
 def rows_of(section: dict, state: dict, features: Path | None) -> tuple[np.ndarray, str]:

@@ -10,7 +10,8 @@ from invp.core.graph_measures import adjacency, in_degree
 from invp.errors import UserError
 from invp.explorer import thumbnail
 from invp.files import read_json, read_table, table_record
-from invp.graph import labels_of, matrix
+from invp.graph import labels_of
+from invp.tables import matrix
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,0 +1,64 @@
+"""Fig. 1C of the companion study in PNAS: the nearest training images behind right and wrong answers of the weighted kNN."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from invp.data import Shards
+from invp.errors import UserError
+from invp.figures._style import plotting, save, sheet, thumbnail
+from invp.files import read_table
+from invp.tables import matrix
+
+NEEDS = ("features",)
+
+
+@dataclass
+class Config:
+    """The vote of the k nearest, weighted by exp(similarity / temperature); `each` right and wrong answers with `shown` images."""
+
+    k: int = 100
+    temperature: float = 0.07
+    each: int = 5
+    shown: int = 10
+
+    def __post_init__(self) -> None:
+        if min(self.k, self.each, self.shown) < 1 or self.temperature <= 0:
+            raise UserError("k, each and shown must be at least 1, and temperature positive")
+
+
+def draw(config: Config, inputs: Any, out: Path) -> dict:
+    """Draws a row an answer, green frames for the true class; returns the answers and the accuracy in %."""
+    parts = {split: read_table(inputs.features[split]) for split in ("train", "test")}
+    train, test = (matrix(parts[s], "embedding").astype(np.float32) for s in ("train", "test"))
+    truth, labels = parts["test"]["label"].to_numpy(), parts["train"]["label"].to_numpy()
+    similarities = test @ train.T
+    k = min(config.k, len(train))
+    nearest = np.argsort(-similarities, 1, kind="stable")[:, :k]
+    weights = np.exp(np.take_along_axis(similarities, nearest, 1) / config.temperature)
+    votes = np.stack([(weights * (labels[nearest] == c)).sum(1) for c in range(labels.max() + 1)], 1)
+    answers = votes.argmax(1)
+    generator = np.random.default_rng(inputs.experiment["seed"])
+    rows = [(kind, i) for kind, at in (("right", answers == truth), ("wrong", answers != truth))
+            for i in generator.permutation(np.flatnonzero(at))[: config.each]]  # fmt: skip
+    shards = {split: Shards(inputs.dataset[split]) for split in ("train", "test")}
+    classes = shards["train"].classes
+    pyplot = plotting()
+    figure, panels = pyplot.subplots(
+        len(rows), 1, figsize=(0.7 * (config.shown + 1), 0.9 * len(rows) + 0.6), squeeze=False, layout="constrained"
+    )
+    found = []
+    for axes, (kind, i) in zip(panels[:, 0], rows, strict=True):
+        own = nearest[i, : config.shown]
+        frames = ["#222222", *("#2e8b57" if labels[n] == truth[i] else "#c0392b" for n in own)]
+        words = [f"{kind}: {classes[truth[i]]}", *(f"{classes[labels[n]]} {similarities[i, n]:.2f}" for n in own)]
+        sheet(axes, [thumbnail(shards["test"], int(i)), *(thumbnail(shards["train"], int(n)) for n in own)], frames, words)
+        axes.set_xlim(0, config.shown + 1)
+        answer = {"image": int(i), "truth": int(truth[i]), "answer": int(answers[i]), "nearest": own.tolist()}
+        found.append({"kind": kind, **answer})
+    accuracy = float(100 * (answers == truth).mean())
+    figure.supxlabel(f"weighted kNN, K = {k}: {accuracy:.2f} % right; left the test image", fontsize=7)
+    save(figure, inputs, out)
+    return {"accuracy": accuracy, "k": k, "answers": found}
