@@ -165,7 +165,12 @@ class Augment:
         )
         draws = torch.rand(global_batch, 4, generator=generator)
         flip = (draws[:, 0] < 0.5) if options.flip else torch.zeros(global_batch, dtype=torch.bool)
-        result = crop_and_resize(images.float().div_(255), boxes[rows], options.size, flip[rows], options.whole_pixels)
+        result = images.float().div_(255)
+        if options.crop_scale == [1.0, 1.0] and images.shape[-2:] == (options.size, options.size):  # cropped where it was decoded
+            index = flip[rows].nonzero()[:, 0].to(result.device)
+            result[index] = result[index].flip(-1)
+        else:
+            result = crop_and_resize(result, boxes[rows], options.size, flip[rows], options.whole_pixels)
         # Fresh memory, which all that follows may write to.
         result = result.expand(-1, 3, -1, -1).contiguous() if result.shape[1] == 1 else result
         if options.jitter_probability and any(options.jitter):

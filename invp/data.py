@@ -2,8 +2,9 @@
 
 import io
 import math
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from invp.errors import UserError
 from invp.files import read_json, read_table, sha256_of
 
 HASHED_BYTES = 256 << 20  # shards up to this size in all are held against their digests when they are opened
+PART = 8  # photographs that a thread decodes and augments at a time: they stay in the processor's cache
 RESIDENT_BYTES = 4 << 30  # sets of equal-sized images up to this size are kept whole on the device
 
 
@@ -170,21 +172,55 @@ def train_batches(
             yield step, index, [augmentation(images, (seed, epoch, step, view), rows, batch_size) for view in range(views)]
         return
     inner = Augment(augmentation.after_crop())
-    with ThreadPoolExecutor(workers) as pool:
-        # PIL decodes outside the interpreter's lock; one batch is decoded while the one before is trained on.
-        def submit(index: Tensor) -> list:
+    # One thread of arithmetic a worker: they share the cores as they are.
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        # PIL and torch work outside the interpreter's lock; two batches are made while the one before is trained on.
+        def submit(step: int, index: Tensor) -> list[list[Future]]:
+            parts = [slice(a, min(a + PART, rows.start + len(index))) for a in range(rows.start, rows.start + len(index), PART)]
             return [
-                [pool.submit(_cropped, shards, int(i), augmentation, (seed, epoch, view)) for i in index] for view in range(views)
+                [
+                    pool.submit(
+                        _photographs,
+                        shards,
+                        index,
+                        part,
+                        rows.start,
+                        augmentation,
+                        inner,
+                        (seed, epoch, step, view),
+                        batch_size,
+                        device,
+                    )
+                    for part in parts
+                ]
+                for view in range(views)
             ]
 
-        waiting = None
+        waiting: deque = deque()
         for step, index in zip(steps, indices, strict=True):
-            following = (step, index, submit(index))
-            if waiting is not None:
-                yield _collected(waiting, inner, seed, epoch, rows, batch_size, device)
-            waiting = following
-        if waiting is not None:
-            yield _collected(waiting, inner, seed, epoch, rows, batch_size, device)
+            waiting.append((step, index, submit(step, index)))
+            if len(waiting) > 2:
+                yield _collected(waiting.popleft(), inner, seed, epoch, rows, batch_size, device)
+        while waiting:
+            yield _collected(waiting.popleft(), inner, seed, epoch, rows, batch_size, device)
+
+
+def _photographs(
+    shards: Shards,
+    index: Tensor,
+    part: slice,
+    first: int,
+    augmentation: Augment,
+    inner: Augment,
+    key: tuple[int, int, int, int],
+    batch_size: int,
+    device: torch.device,
+) -> Tensor:
+    """The crops of a part of a batch, uint8; on a CPU all of their augmentation. `part` counts in the global batch."""
+    seed, epoch, _, view = key
+    numbers = index[part.start - first : part.stop - first]
+    crops = torch.stack([_cropped(shards, int(i), augmentation, (seed, epoch, view)) for i in numbers])
+    return crops if device.type == "cuda" else inner(crops, key, part, batch_size)
 
 
 def _cropped(shards: Shards, number: int, augmentation: Augment, key: tuple[int, int, int]) -> Tensor:
@@ -199,11 +235,12 @@ def _cropped(shards: Shards, number: int, augmentation: Augment, key: tuple[int,
 
 def _collected(waiting, augment, seed, epoch, rows, batch_size, device) -> tuple[int, Tensor, list[Tensor]]:
     step, index, futures = waiting
-    views = []
-    for view, parts in enumerate(futures):
-        images = torch.stack([part.result() for part in parts])
-        images = images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
-        views.append(augment(images, (seed, epoch, step, view), rows, batch_size))
+    views = [torch.cat([part.result() for part in parts]) for parts in futures]
+    if device.type == "cuda":
+        views = [
+            augment(images.pin_memory().to(device, non_blocking=True), (seed, epoch, step, view), rows, batch_size)
+            for view, images in enumerate(views)
+        ]
     return step, index, views
 
 
