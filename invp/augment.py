@@ -105,7 +105,8 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor, whol
 
 def to_grey(images: Tensor) -> Tensor:
     """The luminance of Bx3xHxW, Bx1xHxW."""
-    return (images * images.new_tensor(GREY)[:, None, None]).sum(1, keepdim=True)
+    red, green, blue = images.unbind(1)
+    return (red * GREY[0]).add_(green * GREY[1]).add_(blue * GREY[2])[:, None]
 
 
 # The adjustments write to their images, Bx3xHxW, and take a number for each.
@@ -119,10 +120,8 @@ def _contrast(images: Tensor, factor: Tensor) -> None:
 
 
 def _saturation(images: Tensor, factor: Tensor) -> None:
-    red, green, blue = images.unbind(1)
-    grey = (red * GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])
-    factor = factor[:, None, None]
-    images.mul_(factor[:, None]).add_(grey.mul_(1 - factor)[:, None]).clamp_(0, 1)
+    grey, factor = to_grey(images), factor[:, None, None, None]
+    images.mul_(factor).add_(grey.mul_(1 - factor)).clamp_(0, 1)
 
 
 def _hue(images: Tensor, shift: Tensor) -> None:
