@@ -32,10 +32,11 @@ def train_heads(features: Tensor, labels: Tensor, num_classes: int, grid: list[t
 
     A softmax head's gradient needs no autograd: p - y. All start at zero.
     """
-    rate = torch.tensor([pair[0] for pair in grid])[:, None, None]
-    decay = torch.tensor([pair[1] for pair in grid])[:, None, None]
-    weight = torch.zeros(len(grid), features.shape[1], num_classes)
-    bias = torch.zeros(len(grid), 1, num_classes)
+    device = features.device
+    rate = torch.tensor([pair[0] for pair in grid], device=device)[:, None, None]
+    decay = torch.tensor([pair[1] for pair in grid], device=device)[:, None, None]
+    weight = torch.zeros(len(grid), features.shape[1], num_classes, device=device)
+    bias = torch.zeros(len(grid), 1, num_classes, device=device)
     momenta = torch.zeros_like(weight), torch.zeros_like(bias)
     steps = -(-len(features) // batch_size)
     generator = torch.Generator().manual_seed(seed)
@@ -43,9 +44,10 @@ def train_heads(features: Tensor, labels: Tensor, num_classes: int, grid: list[t
         order = torch.randperm(len(features), generator=generator)
         for step, index in enumerate(order.split(batch_size)):
             scale = 0.5 * (1 + np.cos(np.pi * (epoch * steps + step) / (epochs * steps)))
+            index = index.to(device)
             batch = features[index]
             error = torch.softmax(torch.matmul(batch, weight) + bias, 2)  # GxBxC
-            error[:, torch.arange(len(index)), labels[index]] -= 1
+            error[:, torch.arange(len(index), device=device), labels[index]] -= 1
             error /= len(index)
             gradients = torch.matmul(batch.T, error) + decay * weight, error.sum(1, keepdim=True)
             for value, momentum, gradient in zip((weight, bias), momenta, gradients, strict=True):
@@ -56,11 +58,12 @@ def train_heads(features: Tensor, labels: Tensor, num_classes: int, grid: list[t
 
 def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
     """Top-1 and top-5 in % of the head that was best on a seeded validation split, trained again on all training images."""
-    train, test = (torch.from_numpy(np.array(getattr(part, config.features), np.float32)) for part in (inputs.train, inputs.test))
+    parts = (np.array(getattr(part, config.features), np.float32) for part in (inputs.train, inputs.test))
+    train, test = (torch.from_numpy(part).to(device) for part in parts)
     mean, deviation = train.mean(0), train.std(0) + 1e-6
     train, test = (train - mean) / deviation, (test - mean) / deviation
-    labels, num_classes = torch.from_numpy(inputs.train.labels), len(inputs.classes)
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    labels, num_classes = torch.from_numpy(inputs.train.labels).to(device), len(inputs.classes)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).to(device)
     held = max(1, round(config.validation_share * len(train)))
     validation, fitting = order[:held], order[held:]
     grid = [(rate, decay) for rate in config.learning_rates for decay in config.weight_decays]
@@ -70,7 +73,7 @@ def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
     accuracies = (scores.argmax(2) == labels[validation]).float().mean(1)
     best = int(accuracies.argmax())
     weight, bias = train_heads(train, labels, num_classes, [grid[best]], **schedule)
-    final = (test @ weight[0] + bias[0]).numpy()
+    final = (test @ weight[0] + bias[0]).cpu().numpy()
     truth = inputs.test.labels
     confusion = confusion_matrix(final.argmax(1), truth, num_classes)
     return {
