@@ -15,15 +15,21 @@ NEEDS = "features"
 
 
 @dataclass
-class Config:
-    """SGD with momentum 0.9 and a cosine schedule, on standardised features."""
+class Grid:
+    """SGD with momentum 0.9 and a cosine schedule, on standardised features, for every pair of learning rate and weight decay."""
 
-    features: str = "feature"  # feature: the encoder's output | embedding: the head's
     learning_rates: list[float] = field(default_factory=lambda: [0.01, 0.03, 0.1, 0.3, 1.0])
     weight_decays: list[float] = field(default_factory=lambda: [0.0, 1e-5, 1e-4, 1e-3])
     epochs: int = 30
     batch_size: int = 256
     validation_share: float = 0.1
+
+
+@dataclass
+class Config(Grid):
+    """`features`: the encoder's output (feature) or the head's (embedding)."""
+
+    features: str = "feature"
 
 
 def train_heads(features: Tensor, labels: Tensor, num_classes: int, grid: list[tuple[float, float]], *, epochs: int,
@@ -56,14 +62,21 @@ def train_heads(features: Tensor, labels: Tensor, num_classes: int, grid: list[t
     return weight, bias[:, 0]
 
 
-def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
-    """Top-1 and top-5 in % of the head that was best on a seeded validation split, trained again on all training images."""
-    parts = (np.array(getattr(part, config.features), np.float32) for part in (inputs.train, inputs.test))
-    train, test = (torch.from_numpy(part).to(device) for part in parts)
+@dataclass
+class Probe:
+    """A head that was chosen on held-out training images and trained again on all: its scores of the test images, QxC."""
+
+    scores: np.ndarray
+    chosen: tuple[float, float]  # learning rate, weight decay
+    accuracies: list[float]  # shares that were right on the held-out images, a number a pair of the grid
+    held: int
+
+
+def probe(config: Grid, train: Tensor, test: Tensor, labels: Tensor, num_classes: int, seed: int) -> Probe:
+    """Standardises features (NxF and QxF) by the training images, trains the grid, chooses, and trains the best on all."""
     mean, deviation = train.mean(0), train.std(0) + 1e-6
     train, test = (train - mean) / deviation, (test - mean) / deviation
-    labels, num_classes = torch.from_numpy(inputs.train.labels).to(device), len(inputs.classes)
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).to(device)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).to(train.device)
     held = max(1, round(config.validation_share * len(train)))
     validation, fitting = order[:held], order[held:]
     grid = [(rate, decay) for rate in config.learning_rates for decay in config.weight_decays]
@@ -73,29 +86,46 @@ def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
     accuracies = (scores.argmax(2) == labels[validation]).float().mean(1)
     best = int(accuracies.argmax())
     weight, bias = train_heads(train, labels, num_classes, [grid[best]], **schedule)
-    final = (test @ weight[0] + bias[0]).cpu().numpy()
-    truth = inputs.test.labels
-    confusion = confusion_matrix(final.argmax(1), truth, num_classes)
+    return Probe((test @ weight[0] + bias[0]).cpu().numpy(), grid[best], accuracies.tolist(), held)
+
+
+def card(config: Grid, chosen: tuple[float, float], held: int, training_images: int, test_images: int, seed: int) -> dict:
+    """What both linear evaluations say of how their numbers came about."""
     return {
-        "metrics": {f"top{k}": topk_accuracy(final, truth, k) for k in (1, 5)} | {"validation_top1": 100 * float(accuracies[best])},
+        "optimiser": "SGD, momentum 0.9, cosine, softmax loss",
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "grid": f"{len(config.learning_rates)} learning rates x {len(config.weight_decays)} weight decays",
+        "chosen": {"learning_rate": chosen[0], "weight_decay": chosen[1]},
+        "choice": f"best on {held} held-out training images (seed {seed}), then trained on all {training_images}; last epoch",
+        "test_images": test_images,
+        "crop": "whole image, no augmentation",
+    }
+
+
+def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+    """Top-1 and top-5 in % of the head that was best on a seeded validation split, trained again on all training images."""
+    parts = (np.array(getattr(part, config.features), np.float32) for part in (inputs.train, inputs.test))
+    train, test = (torch.from_numpy(part).to(device) for part in parts)
+    labels = torch.from_numpy(inputs.train.labels).to(device)
+    found = probe(config, train, test, labels, len(inputs.classes), seed)
+    truth = inputs.test.labels
+    confusion = confusion_matrix(found.scores.argmax(1), truth, len(inputs.classes))
+    grid = [(rate, decay) for rate in config.learning_rates for decay in config.weight_decays]
+    return {
+        "metrics": {f"top{k}": topk_accuracy(found.scores, truth, k) for k in (1, 5)}
+        | {"validation_top1": 100 * max(found.accuracies)},
         "protocol": {
             "kind": "linear classifier on cached, standardised features",
             "features": "encoder's pooled output" if config.features == "feature" else "head's output",
-            "optimiser": "SGD, momentum 0.9, cosine, softmax loss",
-            "epochs": config.epochs,
-            "batch_size": config.batch_size,
-            "grid": f"{len(config.learning_rates)} learning rates x {len(config.weight_decays)} weight decays",
-            "chosen": {"learning_rate": grid[best][0], "weight_decay": grid[best][1]},
-            "choice": f"best on {held} held-out training images (seed {seed}), then trained on all {len(train)}; last epoch",
-            "test_images": len(test),
-            "crop": "whole image, no augmentation",
+            **card(config, found.chosen, found.held, len(train), len(test), seed),
         },
         "details": {
             "classes": inputs.classes,
             "confusion": confusion.tolist(),
             "accuracy_by_class": accuracy_by_class(confusion),
             "validation": [
-                {"learning_rate": r, "weight_decay": d, "top1": 100 * float(a)} for (r, d), a in zip(grid, accuracies, strict=True)
+                {"learning_rate": r, "weight_decay": d, "top1": 100 * a} for (r, d), a in zip(grid, found.accuracies, strict=True)
             ],
         },
     }
