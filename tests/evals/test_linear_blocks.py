@@ -66,12 +66,16 @@ def test_the_best_block_is_chosen_without_the_test_labels(inputs, monkeypatch):
     assert other["metrics"]["top1"] < 30 < one["metrics"]["top1"]
 
 
-def test_pooling_as_published_keeps_about_as_many_numbers_of_each_block():
-    options = config(pool="published", features_per_block=9000)
-    for channels, side in ((64, 56), (256, 56), (512, 28), (1024, 14), (2048, 7)):
-        width = linear_blocks.pooled(torch.rand(2, channels, side, side), options).shape[1]
-        assert 0.8 * 9000 < width < 1.25 * 9000 or width == channels * side * side
-    assert linear_blocks.pooled(torch.rand(2, 64, 5, 5), config()).shape == (2, 64)
+def test_pooling_as_published():
+    """(s, channels) of ResNet-50's stem and stages; a map that is smaller than s stays as it is."""
+    for side, channels, height in ((12, 64, 56), (6, 256, 56), (4, 512, 28), (3, 1024, 14), (1, 2048, 7)):
+        assert linear_blocks.pooled(torch.rand(2, channels, height, height), config(pool="published")).shape == (
+            2,
+            channels * side**2,
+        )
+    assert linear_blocks.pooled(torch.rand(2, 64, 5, 5), config(pool="published")).shape == (2, 64 * 25)
+    maps = torch.rand(2, 64, 5, 5)
+    torch.testing.assert_close(linear_blocks.pooled(maps, config()), maps.mean((2, 3)))
 
 
 def test_a_wrong_pooling_is_named(inputs):
