@@ -17,12 +17,16 @@ from invp.tables import matrix
 
 @dataclass
 class FeatureTable:
-    """Features of a split in memory: `feature` NxF, `embedding` NxD, `labels` N (int64), `index` N."""
+    """Features of a split in memory: `feature` NxF, `embedding` NxD, `labels` N (int64), `index` N.
+
+    Of multi-label sets `labels` is -1 and `multi_labels` NxC: 1 present, 0 absent, -1 only as objects marked difficult.
+    """
 
     feature: np.ndarray
     embedding: np.ndarray
     labels: np.ndarray
     index: np.ndarray
+    multi_labels: np.ndarray | None = None
 
 
 @dataclass
@@ -48,21 +52,23 @@ class EncoderInputs:
     std: list[float]
 
 
-def feature_table(path: Path) -> FeatureTable:
-    """A features table; UserError if it has no labels."""
+def feature_table(path: Path, several: bool) -> FeatureTable:
+    """A features table; UserError if it has no labels, or `several` an image where the evaluation does not take them."""
     table = read_table(path)
-    if table["label"].null_count:
+    multi = matrix(table, "labels") if "labels" in table.column_names else None
+    if multi is not None and not several:
+        raise UserError(f"{path} has several labels an image, and this evaluation takes one: use svm")
+    if multi is None and table["label"].null_count:
         raise UserError(f"{path} has images without a label: this evaluation needs labels")
+    labels, index = table["label"].fill_null(-1).to_numpy().astype(np.int64), table["index"].to_numpy()
+    return FeatureTable(matrix(table, "feature"), matrix(table, "embedding"), labels, index, multi)
 
-    labels, index = table["label"].to_numpy().astype(np.int64), table["index"].to_numpy()
-    return FeatureTable(matrix(table, "feature"), matrix(table, "embedding"), labels, index)
 
-
-def inputs_of(section: dict, inputs: dict[str, Path], needs: str) -> Any:
-    """The inputs in memory that a plug-in with these NEEDS gets."""
+def inputs_of(section: dict, inputs: dict[str, Path], needs: str, several: bool) -> Any:
+    """The inputs in memory that a plug-in with these NEEDS gets; `several`: it takes several labels an image (its MULTI_LABEL)."""
     classes = read_json(inputs["train_data"])["classes"]
     if needs == "features":
-        return FeatureInputs(feature_table(inputs["train"]), feature_table(inputs["test"]), classes)
+        return FeatureInputs(feature_table(inputs["train"], several), feature_table(inputs["test"], several), classes)
     from invp.features import load_network
 
     encoder, head = load_network(section, inputs["checkpoint"])
@@ -75,7 +81,8 @@ def run(section: dict, inputs: dict[str, Path], out: Path, record: dict) -> None
     """Evaluates and writes metrics.json; a metric that is no finite number is an error."""
     plugin = load_plugin("evals", section["evaluation"]["name"])
     config = instance(plugin.Config, section["evaluation"])
-    result = plugin.evaluate(config, inputs_of(section, inputs, plugin.NEEDS), seed=section["seed"], device=device())
+    looked_at = inputs_of(section, inputs, plugin.NEEDS, getattr(plugin, "MULTI_LABEL", False))
+    result = plugin.evaluate(config, looked_at, seed=section["seed"], device=device())
     for name, value in result["metrics"].items():
         if not math.isfinite(value):
             raise UserError(f"{section['evaluation_name']} of {section['experiment']}: {name} is {value}")

@@ -36,6 +36,10 @@ def _list(values: Tensor) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.float().cpu().numpy().ravel()), values.shape[1])
 
 
+def _labels(values: Tensor) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.numpy().ravel()), values.shape[1])
+
+
 def run(section: dict, seed: int, stage: int, checkpoint: Path, dataset: Path, out: Path, record: dict) -> None:
     """Writes the features table of the split whose manifest lies in the folder `dataset`, a batch at a time."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -48,10 +52,12 @@ def run(section: dict, seed: int, stage: int, checkpoint: Path, dataset: Path, o
         for index, images in batches:
             feature = encoder(images)
             labels = shards.labels[index]
+            several = {} if shards.multi_labels is None else {"labels": _labels(shards.multi_labels[index])}
             batch = pa.record_batch(
                 {
                     "index": pa.array(index.numpy()),
                     "label": pa.array(labels.numpy().astype("int32"), mask=(labels < 0).numpy()),
+                    **several,
                     "feature": _list(feature),
                     "embedding": _list(F.normalize(head(feature), dim=1)),
                 }

@@ -29,3 +29,22 @@ def accuracy_by_class(confusion: NDArray) -> list[float | None]:
 def mean_per_class(confusion: NDArray) -> float:
     """The mean in % over the classes that have images."""
     return float(np.mean([value for value in accuracy_by_class(confusion) if value is not None]))
+
+
+def average_precision(scores: NDArray, positive: NDArray, *, points: int = 0) -> float:
+    """Average precision in % of scores (Q) for positives (Q, bool); NaN without a positive. Equal scores count in the order given.
+
+    The area under the monotone envelope of precision over recall (VOC since 2010), or with `points` = 11 the mean of the envelope
+    at the recalls 0, 0.1 ... 1 (VOC2007).
+    """
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(positive[order])
+    if not len(hits) or hits[-1] == 0:
+        return float("nan")
+    recall, precision = hits / hits[-1], hits / np.arange(1, len(hits) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    if points:
+        # Recalls are ratios of counts: compare counts, so that 3 of 10 reaches 0.3.
+        reached = [hits * (points - 1) >= step * hits[-1] for step in range(points)]
+        return 100 * float(np.mean([envelope[at].max() for at in reached]))
+    return 100 * float((np.diff(recall, prepend=0.0) * envelope).sum())
