@@ -1,6 +1,7 @@
 """A page that compares the experiments of a study: curves against views and against time, mean and SD, and tests over seeds."""
 
 import math
+import statistics
 from pathlib import Path
 
 from scipy import stats
@@ -93,8 +94,43 @@ def plots(section: dict, rows: list[dict], column: str) -> str:
     return f"<div class=plots>{''.join(result)}</div>"
 
 
-def write(section: dict, rows: list[dict], out: Path) -> None:
-    """Writes the page from the study's numbers."""
+def read_outs(section: dict, metrics: list[dict]) -> str:
+    """What is read out linearly of every layer (Fig. 1E of the study in PNAS), mean and SD over seeds x splits, and t-tests."""
+    last = {name: about["stages"][-1] for name, about in section["loaded"].items()}
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}  # task -> experiment -> layer -> numbers of all seeds and splits
+    for content in metrics:
+        if "readouts" in content["details"] and content["stage"] == last[content["experiment"]]:
+            for task, layers in content["details"]["readouts"].items():
+                mine = found.setdefault(task, {}).setdefault(content["experiment"], {})
+                for layer, values in layers.items():
+                    mine.setdefault(layer, []).extend(values)
+    parts = []
+    for task, experiments in found.items():
+        layers = list(next(iter(experiments.values())))
+        series = {
+            name: [
+                (i, statistics.fmean(own[layer]), statistics.pstdev(own[layer])) for i, layer in enumerate(layers) if layer in own
+            ]
+            for name, own in experiments.items()
+        }
+        reference = section["reference"] or section["experiments"][0]
+        header, body, p_values = ["experiment", *layers, "t-test at the last layer", "p, Holm"], [], []
+        for name, own in experiments.items():
+            values = [f"{statistics.fmean(own[layer]):.2f} ± {statistics.pstdev(own[layer]):.2f}" for layer in layers]
+            tested = name != reference and reference in experiments and layers[-1] in experiments[reference]
+            test = welch(experiments[reference][layers[-1]], own[layers[-1]]) if tested else None
+            p_values.append(test[3] if test else math.nan)
+            body.append([name, *values, f"{reference} {test[0]:+.2f}, p {test[3]:.3g}" if test else "reference"])
+        for line, p in zip(body, holm(p_values), strict=True):
+            line.append("-" if math.isnan(p) else f"{p:.3g}")
+        unit = "%" if task == "category" else "r"
+        plot = line_plot(series, f"layer: {', '.join(f'{i} {layer}' for i, layer in enumerate(layers))}", f"{task} ({unit})")
+        parts.append(f"<h3>{escaped(task)}</h3>{plot}{html_table(header, body)}")
+    return "".join(parts)
+
+
+def write(section: dict, rows: list[dict], metrics: list[dict], out: Path) -> None:
+    """Writes the page from the study's numbers and its evaluations' metrics.json."""
     header, body = table(section, rows)
     measured = [
         c for c in section["columns"] if not c.startswith("training.") and any(r["source"] == c.split(".")[0] for r in rows)
@@ -113,6 +149,11 @@ def write(section: dict, rows: list[dict], out: Path) -> None:
         "<p class=note>Seconds are those of the training loop on the device named in the report; start-ups are not in them.</p></section>"
         f"<section><h2>Tests over seeds</h2>{warning}{''.join(test_table(section, rows, c) for c in measured)}</section>"
     )
+    if layers := read_outs(section, metrics):
+        content += (
+            f"<section><h2>Read out of every layer</h2>{layers}<p class=note>Mean ± SD over seeds x splits; unpaired t-tests over them, "
+            "as published: the splits of a seed share a network and the test images, so that p is too small.</p></section>"
+        )
     page = (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
         f"<title>{escaped(title)}: comparison</title><style>{STYLE(encoding='utf-8')}</style>"

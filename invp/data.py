@@ -18,6 +18,7 @@ from invp.augment import Augment, crop_boxes, normalised
 from invp.core.selection import mixed_seed
 from invp.errors import UserError
 from invp.files import read_json, read_table, sha256_of
+from invp.tables import matrix
 
 HASHED_BYTES = 256 << 20  # shards up to this size in all are held against their digests when they are opened
 PART = 8  # photographs that a thread decodes and augments at a time: they stay in the processor's cache
@@ -80,6 +81,14 @@ class Shards:
         columns = [table["label"].fill_null(-1).to_numpy() for table in self._tables]
         self.labels = torch.from_numpy(np.concatenate(columns).astype(np.int64))
         self.multi_labels: Tensor | None = self._multi_labels()
+
+    def targets(self) -> dict[str, np.ndarray]:
+        """The numbers that are known of each image, as pose or size: name -> N float32; empty for most sets."""
+        names = self.manifest.get("targets", [])
+        if not names:
+            return {}
+        values = np.concatenate([matrix(table, "targets") for table in self._tables])
+        return dict(zip(names, values.T, strict=True))
 
     def _multi_labels(self) -> Tensor | None:
         """Of multi-label sets, NxC int8: 1 present, 0 absent, -1 present only as objects marked difficult."""

@@ -18,6 +18,7 @@ class FigureInputs:
     curves: list[dict] = field(default_factory=list)  # a row an epoch
     graphs: dict[int, Path] = field(default_factory=dict)  # stage -> folder of knn.arrow
     features: dict[str, Path] = field(default_factory=dict)  # split -> table
+    stage_features: dict[int, Path] = field(default_factory=dict)  # stage -> table of the training split
     metrics: list[dict] = field(default_factory=list)
     dataset: dict[str, Path] = field(default_factory=dict)  # split -> folder of manifest.json
 
@@ -36,6 +37,7 @@ def run(section: dict, inputs: list[tuple[str, Path]], out: Path, record: dict) 
         curves=read_curves(paths.get("curves", [])),
         graphs={stage: path.parent for stage, path in zip(section["stages"], paths.get("graph", []), strict=False)},
         features={name.split("_")[1]: path[0] for name, path in paths.items() if name.startswith("features_")},
+        stage_features=dict(zip(section["stages"], paths.get("stage_features", []), strict=False)),
         metrics=[read_json(path) for path in paths.get("metrics", [])],
         dataset={name.split("_")[1]: path[0].parent for name, path in paths.items() if name.startswith("dataset_")},
     )

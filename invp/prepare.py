@@ -50,6 +50,8 @@ def shard_table(source: Source, numbers: range) -> tuple[pa.Table, list[dict], l
         columns["boxes"] = pa.array([sample.boxes for sample in samples], pa.list_(pa.list_(pa.float32(), 4)))
         columns["box_labels"] = pa.array([sample.box_labels for sample in samples], pa.list_(pa.int32()))
         columns["difficult"] = pa.array([sample.difficult for sample in samples], pa.list_(pa.bool_()))
+    if source.targets:
+        columns["targets"] = pa.array([sample.targets for sample in samples], pa.list_(pa.float32(), len(source.targets)))
     return pa.table(columns), skipped, converted
 
 
@@ -112,6 +114,7 @@ def run(dataset: str, options: dict, split: str, root: Path | None, out: Path, w
         "shape": source.shape,
         "classes": source.classes,
         "multi_label": source.multi_label,
+        "targets": list(source.targets),
         "counts": dict(zip(source.classes, counts, strict=True)),
         "skipped": skipped,
         "converted": converted,

@@ -236,4 +236,4 @@ def run(section: dict, inputs: list[tuple[str, Path]], out: Path, comparison: Pa
     )
     with atomic_path(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    write(section, rows, comparison)
+    write(section, rows, [read_json(path) for kind, path in inputs if kind == "metrics"], comparison)

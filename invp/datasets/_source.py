@@ -37,6 +37,7 @@ class Sample:
     boxes: list[list[float]] | None = None
     box_labels: list[int] | None = None
     difficult: list[bool] | None = None
+    targets: list[float] | None = None  # known numbers of the image, in the order of Source.targets
     converted: str = ""  # why the image is not as it was found
 
 
@@ -61,6 +62,7 @@ class Source:
     shape: list[int] | None  # [C, H, W] of uint8 images
     multi_label: bool = False
     skip_bad: bool = False
+    targets: tuple[str, ...] = ()  # names of the numbers that are known of each image, as its pose or size
 
 
 def balanced(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:

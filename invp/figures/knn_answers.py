@@ -8,9 +8,8 @@ import numpy as np
 
 from invp.data import Shards
 from invp.errors import UserError
+from invp.figures._embeddings import embeddings, weighted_answers
 from invp.figures._style import plotting, save, sheet, thumbnail
-from invp.files import read_table
-from invp.tables import matrix
 
 NEEDS = ("features",)
 
@@ -31,15 +30,8 @@ class Config:
 
 def draw(config: Config, inputs: Any, out: Path) -> dict:
     """Draws a row an answer, green frames for the true class; returns the answers and the accuracy in %."""
-    parts = {split: read_table(inputs.features[split]) for split in ("train", "test")}
-    train, test = (matrix(parts[s], "embedding").astype(np.float32) for s in ("train", "test"))
-    truth, labels = parts["test"]["label"].to_numpy(), parts["train"]["label"].to_numpy()
-    similarities = test @ train.T
-    k = min(config.k, len(train))
-    nearest = np.argsort(-similarities, 1, kind="stable")[:, :k]
-    weights = np.exp(np.take_along_axis(similarities, nearest, 1) / config.temperature)
-    votes = np.stack([(weights * (labels[nearest] == c)).sum(1) for c in range(labels.max() + 1)], 1)
-    answers = votes.argmax(1)
+    train, labels, test, truth = embeddings(inputs)
+    answers, nearest, near = weighted_answers(train, labels, test, config.k, config.temperature)
     generator = np.random.default_rng(inputs.experiment["seed"])
     rows = [(kind, i) for kind, at in (("right", answers == truth), ("wrong", answers != truth))
             for i in generator.permutation(np.flatnonzero(at))[: config.each]]  # fmt: skip
@@ -53,12 +45,12 @@ def draw(config: Config, inputs: Any, out: Path) -> dict:
     for axes, (kind, i) in zip(panels[:, 0], rows, strict=True):
         own = nearest[i, : config.shown]
         frames = ["#222222", *("#2e8b57" if labels[n] == truth[i] else "#c0392b" for n in own)]
-        words = [f"{kind}: {classes[truth[i]]}", *(f"{classes[labels[n]]} {similarities[i, n]:.2f}" for n in own)]
+        words = [f"{kind}: {classes[truth[i]]}", *(f"{classes[labels[n]]} {s:.2f}" for n, s in zip(own, near[i], strict=False))]
         sheet(axes, [thumbnail(shards["test"], int(i)), *(thumbnail(shards["train"], int(n)) for n in own)], frames, words)
         axes.set_xlim(0, config.shown + 1)
         answer = {"image": int(i), "truth": int(truth[i]), "answer": int(answers[i]), "nearest": own.tolist()}
         found.append({"kind": kind, **answer})
     accuracy = float(100 * (answers == truth).mean())
-    figure.supxlabel(f"weighted kNN, K = {k}: {accuracy:.2f} % right; left the test image", fontsize=7)
+    figure.supxlabel(f"weighted kNN, K = {nearest.shape[1]}: {accuracy:.2f} % right; left the test image", fontsize=7)
     save(figure, inputs, out)
-    return {"accuracy": accuracy, "k": k, "answers": found}
+    return {"accuracy": accuracy, "k": nearest.shape[1], "answers": found}

@@ -220,6 +220,18 @@ def tree_digits(root):
     return {"train": (1437, None), "test": (360, None)}, {}
 
 
+def tree_composites(root):
+    return {"train": (30, None), "test": (20, None)}, {"train_images": 30, "test_images": 20}
+
+
+def tree_coil20(root):
+    made = {"train": (2 * 3, None), "test": (2 * 1, None)}
+    for number in (1, 2):
+        for pose in range(4):
+            write(root / "coil20" / f"obj{number}__{pose}.png", png(50 * number + pose))
+    return made, {}
+
+
 TREES = {
     name.removeprefix("tree_"): value for name, value in list(globals().items()) if name.startswith("tree_") and name != "tree_voc"
 }

@@ -3,10 +3,14 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from invp.figures import class_maps
+from invp.files import read_table
 from invp.plugins import plugin_names
+from invp.tables import matrix
 
 EXPERIMENT = "extends: smoke-invp\ntitle: Figures\nfigures: {FIGURES}\n"
 
@@ -46,7 +50,31 @@ def test_what_is_behind_the_figures_agrees_with_the_artifacts(drawn):
     answers = data(drawn, "knn-answers")
     assert 30 < answers["accuracy"] < 100
     assert all((row["truth"] == row["answer"]) == (row["kind"] == "right") for row in answers["answers"])
+    ranks = data(drawn, "similarity-by-rank")
+    table = read_table(results / "features/stage-2/digits-train.arrow")
+    rows, labels = matrix(table, "embedding"), table["label"].to_numpy()
+    similarities = rows @ rows.T - 3 * np.eye(len(rows))
+    curve = ranks["similarity_by_rank"]["2"]
+    assert np.allclose(curve, -np.sort(-similarities, 1)[:, : len(curve)].mean(0), atol=1e-4)
+    nearest = np.argsort(-similarities, 1)[:, :10]
+    assert ranks["neighbour_quality"]["2"] == pytest.approx((labels[nearest] == labels[:, None]).mean(), abs=1e-3)
+    maps = data(drawn, "class-maps")
+    accuracy = maps["accuracy"]
+    assert min(accuracy[c] for c in maps["best"]["classes"]) >= max(accuracy[c] for c in maps["worst"]["classes"])
+    assert len(maps["best"]["images"]) == len(maps["best"]["places"]) > 30
     anchors = data(drawn, "positives")["anchors"]
     assert len(anchors) == 8 and all(1 <= p["steps"] <= 3 for row in anchors for p in row["positives"])
     shutil.rmtree(drawn.folder / "results/smoke-figures/seed-0/figures")
     assert drawn.planned(study="config/studies/all-figures.yaml")["figure"] == len(plugin_names("figures"))
+
+
+def test_a_class_of_two_kinds_is_found_to_split():
+    generator = np.random.default_rng(0)
+    centres = {0: [[1, 0, 0]], 1: [[0, 1, 0], [0, 0, 1]]}
+    rows = np.concatenate([generator.normal(c, 0.05, (30, 3)) for own in centres.values() for c in own])
+    labels = np.repeat([0, 1, 1], 30)
+    label, own, clusters, score = class_maps.splitting(rows, labels, class_maps.Config(), 0)
+    assert label == 1 and clusters.max() == 1 and score > 0.8
+    kinds = own // 30
+    assert len({(int(k), int(c)) for k, c in zip(kinds, clusters, strict=True)}) == 2
+    assert class_maps.splitting(rows[:5], labels[:5], class_maps.Config(), 0) is None

@@ -285,6 +285,8 @@ def figure_inputs(w):
     if "features" in needs:
         for split in ("train", "test"):
             files[f"features_{split}"] = f"{run}/features/stage-{stages[-1]}/{experiment['dataset_id']}-{split}.arrow"
+    if "stage_features" in needs:
+        files["stage_features"] = [f"{run}/features/stage-{s}/{experiment['dataset_id']}-train.arrow" for s in stages]
     if "metrics" in needs:
         files["metrics"] = [f"{run}/evals/{e}/stage-{stages[-1]}/metrics.json" for e in experiment["evaluations"]]
     for split in ("train", "test") if "features" in needs else ("train",):

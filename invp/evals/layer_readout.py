@@ -1,0 +1,122 @@
+"""What can be read out linearly of every layer: category, and known numbers as position, pose and size (Fig. 1E of the study in PNAS).
+
+N images, F features of a layer, T targets.
+"""
+
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC, LinearSVR
+
+from invp.data import Shards
+from invp.errors import UserError
+from invp.evals.linear_blocks import block_features
+
+NEEDS = "encoder"
+
+
+@dataclass
+class Config:
+    """Features of each layer, pooled to about 9,216 numbers (pool published) or to one a channel (global), and reduced by principal
+    components; for each of `splits` seeded splits a linear SVM for the category and a linear SVR for each target, their C of `costs`
+    chosen on images of the training split with little variation."""
+
+    pool: str = "published"
+    components: int = 1000
+    splits: int = 4
+    training_share: float = 0.8
+    costs: list[float] = field(default_factory=lambda: [1e-3, 1e-2, 1e-1])
+    iterations: int = 2000
+    read_batch: int = 256
+
+
+def check(config: Config) -> None:
+    if config.pool not in ("global", "published"):
+        raise UserError(f"pool is {config.pool!r}; valid: global, published")
+    if min(config.components, config.splits) < 1 or not 0 < config.training_share < 1 or not config.costs:
+        raise UserError("components and splits must be at least 1, training_share between 0 and 1, and costs a list")
+
+
+def correlation(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Pearson's r, 0 where either does not vary."""
+    if predicted.std() == 0 or truth.std() == 0:
+        return 0.0
+    return float(np.corrcoef(predicted, truth)[0, 1])
+
+
+def score(
+    task: str, train: np.ndarray, known: np.ndarray, test: np.ndarray, truth: np.ndarray, cost: float, config: Config
+) -> float:
+    """Accuracy in % of the category, or Pearson's r of a target, of test images (features QxF, truth Q)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if task == "category":
+            machine = LinearSVC(C=cost, max_iter=config.iterations, random_state=0, dual=len(train) < train.shape[1])
+            return 100 * float((machine.fit(train, known).predict(test) == truth).mean())
+        machine = LinearSVR(C=cost, max_iter=config.iterations, random_state=0, loss="squared_epsilon_insensitive", dual=False)
+        mean, deviation = known.mean(), known.std() + 1e-12
+        return correlation(machine.fit(train, (known - mean) / deviation).predict(test), truth)
+
+
+def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+    """Of every layer and task the mean over the splits, `{task}_{layer}`; of the layer that was best on held-out images, `{task}`."""
+    check(config)
+    folders = {"train": Shards(inputs.train), "test": Shards(inputs.test)}
+    targets = {split: shards.targets() for split, shards in folders.items()}
+    variation = targets["train"].pop("variation", None)
+    targets["test"].pop("variation", None)
+    train, labels = block_features(inputs, inputs.train, config, device)
+    test, truth = block_features(inputs, inputs.test, config, device)
+    tasks = {"category": (labels, truth), **{name: (targets["train"][name], targets["test"][name]) for name in targets["train"]}}
+    # C is chosen where the variation is low or middling, as published; where it is not known, on all.
+    easy = np.ones(len(labels), bool) if variation is None else variation < variation.max()
+    readouts: dict[str, dict[str, list[float]]] = {task: {} for task in tasks}
+    held: dict[str, dict[str, float]] = {task: {} for task in tasks}
+    for layer in train:
+        parts = StandardScaler().fit(train[layer].astype(np.float32))
+        rows, queries = (parts.transform(part[layer].astype(np.float32)) for part in (train, test))
+        count = min(config.components, *rows.shape)
+        if count < rows.shape[1]:
+            reduction = PCA(count, svd_solver="randomized" if count < 0.8 * min(rows.shape) else "full", random_state=seed).fit(
+                rows
+            )
+            rows, queries = reduction.transform(rows), reduction.transform(queries)
+            scale = rows.std()
+            rows, queries = rows / scale, queries / scale
+        for task, (known, right) in tasks.items():
+            found, chosen = [], []
+            for split in range(config.splits):
+                order = np.random.default_rng((seed, split)).permutation(len(rows))
+                cut = round(config.training_share * len(rows))
+                fitting, validation = order[:cut], order[cut:]
+                validation = validation[easy[validation]]
+                tried = [
+                    score(task, rows[fitting], known[fitting], rows[validation], known[validation], cost, config)
+                    for cost in config.costs
+                ]
+                best = int(np.argmax(tried))
+                chosen.append(tried[best])
+                found.append(score(task, rows[fitting], known[fitting], queries, right, config.costs[best], config))
+            readouts[task][layer], held[task][layer] = found, float(np.mean(chosen))
+    metrics = {f"{task}_{layer}": float(np.mean(values)) for task, layers in readouts.items() for layer, values in layers.items()}
+    best_layers = {task: max(layers, key=lambda name: layers[name]) for task, layers in held.items()}
+    return {
+        "metrics": metrics | {task: metrics[f"{task}_{layer}"] for task, layer in best_layers.items()},
+        "protocol": {
+            "kind": "linear read-outs of every layer: SVM (category, %), SVR (numbers, Pearson's r)",
+            "features": f"{len(train)} layers, {config.pool} pooling, standardised, at most {config.components} principal components",
+            "splits": f"{config.splits} seeded splits, {config.training_share:g} of the training images each; the test images are the same",
+            "choice": "C of each split on its held-out training images"
+            + ("" if variation is None else " of low and middling variation")
+            + "; `task` without a layer is that of the layer best there",
+            "chosen": best_layers,
+            "differs": "published: large networks, all features of a layer before the principal components",
+            "test_images": len(truth),
+            "crop": "whole image, no augmentation",
+        },
+        "details": {"layers": list(train), "readouts": readouts},
+    }

@@ -1,0 +1,114 @@
+"""Fig. 1D of the companion study in PNAS: multi-dimensional scaling of the best and worst classes, and of one that falls apart by itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from invp.data import Shards
+from invp.errors import UserError
+from invp.figures._embeddings import embeddings, weighted_answers
+from invp.figures._style import COLOURS, plain, plotting, save, thumbnail
+
+NEEDS = ("features",)
+
+
+@dataclass
+class Config:
+    """`classes` of the highest and as many of the lowest kNN accuracy on test images; at most `per_class` images of each are placed.
+
+    The class that splits is the training class whose best k-means clustering, of 2 to `clusters`, has the highest silhouette.
+    """
+
+    classes: int = 3
+    per_class: int = 100
+    clusters: int = 4
+    k: int = 100
+    temperature: float = 0.07
+    iterations: int = 100
+
+    def __post_init__(self) -> None:
+        if self.classes < 1 or self.per_class < 10 or self.clusters < 2 or self.k < 1 or self.temperature <= 0:
+            raise UserError("classes and k must be at least 1, per_class at least 10, clusters at least 2, temperature positive")
+
+
+def placed(rows: np.ndarray, iterations: int, seed: int) -> np.ndarray:
+    """Places of unit rows (NxD) in two dimensions, Nx2, whose distances are as near as may be to those of the rows."""
+    from sklearn.manifold import MDS
+
+    return MDS(2, n_init=1, init="random", max_iter=iterations, random_state=seed).fit_transform(rows)
+
+
+def splitting(rows: np.ndarray, labels: np.ndarray, config: Config, seed: int) -> tuple[int, np.ndarray, np.ndarray, float] | None:
+    """The class that splits best: its number, its rows' numbers, their clusters, and the silhouette."""
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import silhouette_score
+
+    best, generator = None, np.random.default_rng(seed)
+    for label in np.unique(labels):
+        own = generator.permutation(np.flatnonzero(labels == label))[: config.per_class]
+        for count in range(2, config.clusters + 1):
+            if len(own) <= 4 * count:
+                continue
+            clusters = KMeans(count, n_init=5, random_state=seed).fit_predict(rows[own])
+            if np.bincount(clusters).min() < 0.1 * len(own):  # a few stragglers are no kind of their own
+                continue
+            score = float(silhouette_score(rows[own], clusters))
+            if best is None or score > best[3]:
+                best = int(label), own, clusters, score
+    return best
+
+
+def draw(config: Config, inputs: Any, out: Path) -> dict:
+    """Draws the three maps; returns places, accuracies and clusters."""
+    seed = inputs.experiment["seed"]
+    train, labels, test, truth = embeddings(inputs)
+    answers, _, _ = weighted_answers(train, labels, test, config.k, config.temperature)
+    shards = Shards(inputs.dataset["train"])
+    present = np.unique(truth)
+    accuracy = {int(c): float(100 * (answers[truth == c] == c).mean()) for c in present}
+    order = sorted(accuracy, key=lambda c: -accuracy[c])
+    pyplot = plotting()
+    figure, panels = pyplot.subplots(1, 3, figsize=(11.5, 3.9), layout="constrained")
+    data: dict = {"accuracy": {shards.classes[c]: accuracy[c] for c in order}}
+    generator = np.random.default_rng(seed)
+    for axes, name, chosen in zip(panels, ("best", "worst"), (order[: config.classes], order[-config.classes :]), strict=False):
+        own = np.concatenate([generator.permutation(np.flatnonzero(truth == c))[: config.per_class] for c in chosen])
+        at = placed(test[own], config.iterations, seed)
+        for c, colour in zip(chosen, COLOURS, strict=False):
+            here = truth[own] == c
+            axes.scatter(*at[here].T, s=9, color=colour, label=f"{shards.classes[c]}: {accuracy[c]:.0f} %")
+        axes.set_title(f"{name} classes by kNN, test images", fontsize=9)
+        axes.legend(frameon=False, fontsize=7)
+        data[name] = {"classes": [shards.classes[c] for c in chosen], "images": own.tolist(), "places": np.round(at, 4).tolist()}
+    found = splitting(train, labels, config, seed)
+    axes = panels[2]
+    if found is None:
+        axes.text(0.5, 0.5, "no class is large enough to split", ha="center", transform=axes.transAxes)
+    else:
+        label, own, clusters, score = found
+        at = placed(train[own], config.iterations, seed)
+        for cluster, colour in zip(range(clusters.max() + 1), COLOURS, strict=False):
+            here = clusters == cluster
+            axes.scatter(*at[here].T, s=9, color=colour)
+            centre = train[own][here].mean(0)
+            typical = np.flatnonzero(here)[np.argsort(-(train[own][here] @ centre))[:3]]
+            row = np.concatenate([thumbnail(shards, int(own[place]), 28) for place in typical], 1)
+            _inset(axes, row, at[typical[0]], colour)
+        axes.set_title(f"{shards.classes[label]}: {clusters.max() + 1} clusters found, silhouette {score:.2f}", fontsize=9)
+        data["splits"] = {"class": shards.classes[label], "silhouette": score, "images": own.tolist(),
+                          "clusters": clusters.tolist(), "places": np.round(at, 4).tolist()}  # fmt: skip
+    plain(*panels)
+    for axes in panels:
+        axes.set(xticks=[], yticks=[])
+    save(figure, inputs, out)
+    return data
+
+
+def _inset(axes: Any, image: np.ndarray, at: np.ndarray, colour: str) -> None:
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+    axes.add_artist(
+        AnnotationBbox(OffsetImage(image, zoom=0.9), at, frameon=True, pad=0.1, bboxprops={"edgecolor": colour, "linewidth": 1.2})
+    )

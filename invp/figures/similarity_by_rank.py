@@ -1,0 +1,77 @@
+"""Fig. 1B of the companion study in PNAS: similarity against rank, before and after, and neighbour quality over training.
+
+N images, D dimensions, R ranks.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from invp.errors import UserError
+from invp.figures._style import COLOURS, plain, plotting, save
+from invp.files import read_table
+from invp.tables import matrix
+
+NEEDS = ("stage_features",)
+
+
+@dataclass
+class Config:
+    """`images` seeded training images, each against all others of them; the first `ranks` are drawn; quality is of `neighbours`."""
+
+    images: int = 10000
+    ranks: int = 5000
+    neighbours: int = 10
+
+    def __post_init__(self) -> None:
+        if self.images < 2 or min(self.ranks, self.neighbours) < 1:
+            raise UserError("images must be at least 2, ranks and neighbours at least 1")
+
+
+def ranked(rows: np.ndarray, labels: np.ndarray | None, ranks: int, neighbours: int) -> tuple[np.ndarray, float | None]:
+    """Mean similarities (R) of unit rows (NxD) to all others, most similar first; and the share of the nearest that have the same class."""
+    ranks, total, same = min(ranks, len(rows) - 1), np.zeros(0), 0.0
+    for start in range(0, len(rows), 500):
+        part = np.arange(start, min(start + 500, len(rows)))
+        similarities = rows[part] @ rows.T
+        similarities[np.arange(len(part)), part] = -np.inf
+        order = np.argsort(-similarities, 1, kind="stable")
+        found = np.take_along_axis(similarities, order[:, :ranks], 1).sum(0, dtype=np.float64)
+        total = found if start == 0 else total + found
+        if labels is not None:
+            same += (labels[order[:, :neighbours]] == labels[part][:, None]).mean(1).sum()
+    return total / len(rows), None if labels is None else float(same / len(rows))
+
+
+def draw(config: Config, inputs: Any, out: Path) -> dict:
+    """Draws the first and the last stage against rank, and every stage's neighbour quality; returns both."""
+    stages = sorted(inputs.stage_features)
+    curves, quality, chosen = {}, {}, None
+    for stage in stages:
+        table = read_table(inputs.stage_features[stage])
+        if chosen is None:
+            generator = np.random.default_rng(inputs.experiment["seed"])
+            chosen = np.sort(generator.permutation(len(table))[: config.images])
+        labels = None if table["label"].null_count else table["label"].to_numpy()[chosen]
+        rows = matrix(table, "embedding")[chosen].astype(np.float32)
+        curves[stage], quality[stage] = ranked(rows, labels, config.ranks, config.neighbours)
+    pyplot = plotting()
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8.2, 3.3), layout="constrained")
+    ends = [stages[0], stages[-1]] if len(stages) > 1 else stages
+    for stage, colour in zip(ends, ("#7a7a7a", COLOURS[0]), strict=False):
+        label = "untrained" if stage == 0 else f"epoch {stage}"
+        left.plot(np.arange(1, len(curves[stage]) + 1), curves[stage], color=colour, label=label)
+    left.set(xscale="log", xlabel="rank of the other image", ylabel=f"mean similarity, {len(chosen):,} images")
+    left.legend(frameon=False, fontsize=8)
+    known = [stage for stage in stages if quality[stage] is not None]
+    right.plot(known, [quality[stage] for stage in known], "o-", color=COLOURS[0])
+    right.set(xlabel="epoch", ylabel=f"neighbour quality, {config.neighbours} nearest")
+    plain(left, right)
+    save(figure, inputs, out)
+    return {
+        "images": len(chosen),
+        "similarity_by_rank": {str(stage): np.round(curves[stage], 5).tolist() for stage in ends},
+        "neighbour_quality": {str(stage): quality[stage] for stage in stages},
+    }
