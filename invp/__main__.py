@@ -192,7 +192,7 @@ def _features(arguments, section, code, record):
 def _evaluate(arguments, section, code, record):
     from invp.evaluate import run
 
-    run(section, _single(arguments.input), _single(arguments.output)["metrics"], record)
+    run(section, _single(arguments.input), _single(arguments.output)["metrics"], record, arguments.workers)
 
 
 def _figure(arguments, section, code, record):

@@ -56,31 +56,46 @@ def _checked_manifest(path: Path) -> dict:
 
 
 class Shards:
-    """A prepared split: memory-mapped, or, for small images, views of the mapped pixels without a copy."""
+    """A prepared split, or several of equal format and classes after one another: memory-mapped, or, for small images, views of the
+    mapped pixels without a copy."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *more: Path):
         self.folder = Path(folder)
         self.manifest = _checked_manifest(self.folder / "manifest.json")
-        self.num_samples: int = self.manifest["num_samples"]
         self.classes: list[str] = self.manifest["classes"]
         self.format: str = self.manifest["format"]
         self.shape: list[int] | None = self.manifest["shape"]
-        paths = [self.folder / shard["file"] for shard in self.manifest["shards"]]
-        self._tables = [read_table(path) for path in paths]
-        rows = [len(table) for table in self._tables]
-        if rows != [shard["rows"] for shard in self.manifest["shards"]] or sum(rows) != self.num_samples:
-            raise UserError(f"{self.folder}: the shards do not hold the rows that manifest.json names; prepare it again")
-        if sum(path.stat().st_size for path in paths) <= HASHED_BYTES:
-            for path, shard in zip(paths, self.manifest["shards"], strict=True):
-                if sha256_of(path) != shard["sha256"]:
-                    raise UserError(f"{path} is not what manifest.json names: it was altered; prepare the set again")
+        self._tables: list[pa.Table] = []
+        for each in (self.folder, *map(Path, more)):
+            self._open(each, _checked_manifest(each / "manifest.json"))
         self._check_images()
-        self._starts = np.cumsum([0, *rows])
+        self._starts = np.cumsum([0, *(len(table) for table in self._tables)])
+        self.num_samples = int(self._starts[-1])
         self._pixels = [self._view(table) for table in self._tables] if self.format == "uint8" else []
         self._resident: Tensor | None = None
         columns = [table["label"].fill_null(-1).to_numpy() for table in self._tables]
         self.labels = torch.from_numpy(np.concatenate(columns).astype(np.int64))
         self.multi_labels: Tensor | None = self._multi_labels()
+
+    def _open(self, folder: Path, manifest: dict) -> None:
+        """Adds the tables of a folder, if they are what its manifest says and of the same kind as the first's."""
+        if [manifest[key] for key in ("classes", "format", "shape")] != [self.classes, self.format, self.shape]:
+            raise UserError(f"{folder} and {self.folder} differ in classes, format or shape: they cannot be joined")
+        paths = [folder / shard["file"] for shard in manifest["shards"]]
+        tables = [read_table(path) for path in paths]
+        rows = [len(table) for table in tables]
+        if rows != [shard["rows"] for shard in manifest["shards"]] or sum(rows) != manifest["num_samples"]:
+            raise UserError(f"{folder}: the shards do not hold the rows that manifest.json names; prepare it again")
+        if sum(path.stat().st_size for path in paths) <= HASHED_BYTES:
+            for path, shard in zip(paths, manifest["shards"], strict=True):
+                if sha256_of(path) != shard["sha256"]:
+                    raise UserError(f"{path} is not what manifest.json names: it was altered; prepare the set again")
+        self._tables += tables
+
+    def sources(self, numbers: Tensor | None = None) -> list[str]:
+        """Where the images come from: names that are unique within a set; of all, or of the images `numbers`."""
+        names = pa.chunked_array([chunk for table in self._tables for chunk in table["source"].chunks], pa.string())
+        return (names if numbers is None else names.take(pa.array(numbers.numpy()))).to_pylist()
 
     def targets(self) -> dict[str, np.ndarray]:
         """The numbers that are known of each image, as pose or size: name -> N float32; empty for most sets."""

@@ -50,6 +50,8 @@ class EncoderInputs:
     size: int
     mean: list[float]
     std: list[float]
+    workers: int = 1
+    validation: Path | None = None  # the set's own validation split, where the evaluation's VALIDATION asks for one
 
 
 def feature_table(path: Path, several: bool) -> FeatureTable:
@@ -64,7 +66,7 @@ def feature_table(path: Path, several: bool) -> FeatureTable:
     return FeatureTable(matrix(table, "feature"), matrix(table, "embedding"), labels, index, multi)
 
 
-def inputs_of(section: dict, inputs: dict[str, Path], needs: str, several: bool) -> Any:
+def inputs_of(section: dict, inputs: dict[str, Path], needs: str, several: bool, workers: int = 1) -> Any:
     """The inputs in memory that a plug-in with these NEEDS gets; `several`: it takes several labels an image (its MULTI_LABEL)."""
     classes = read_json(inputs["train_data"])["classes"]
     if needs == "features":
@@ -74,14 +76,17 @@ def inputs_of(section: dict, inputs: dict[str, Path], needs: str, several: bool)
     encoder, head = load_network(section, inputs["checkpoint"])
     options = section["augmentation"]
     folders = inputs["train_data"].parent, inputs["test_data"].parent
-    return EncoderInputs(encoder, head, *folders, classes, options["size"], options["mean"], options["std"])
+    if not several and read_json(inputs["train_data"])["multi_label"]:
+        raise UserError(f"{folders[0]} has several labels an image, and this evaluation takes one")
+    validation = inputs["validation_data"].parent if "validation_data" in inputs else None
+    return EncoderInputs(encoder, head, *folders, classes, options["size"], options["mean"], options["std"], workers, validation)
 
 
-def run(section: dict, inputs: dict[str, Path], out: Path, record: dict) -> None:
+def run(section: dict, inputs: dict[str, Path], out: Path, record: dict, workers: int = 1) -> None:
     """Evaluates and writes metrics.json; a metric that is no finite number is an error."""
     plugin = load_plugin("evals", section["evaluation"]["name"])
     config = instance(plugin.Config, section["evaluation"])
-    looked_at = inputs_of(section, inputs, plugin.NEEDS, getattr(plugin, "MULTI_LABEL", False))
+    looked_at = inputs_of(section, inputs, plugin.NEEDS, getattr(plugin, "MULTI_LABEL", False), workers)
     result = plugin.evaluate(config, looked_at, seed=section["seed"], device=device())
     for name, value in result["metrics"].items():
         if not math.isfinite(value):
@@ -99,6 +104,7 @@ def run(section: dict, inputs: dict[str, Path], out: Path, record: dict) -> None
         "seed": section["seed"],
         "stage": section["stage"],
         "eval": section["evaluation_name"],
+        "evaluation": section["evaluation"],
     }
     write_json(out, {**about, **result, "protocol": {**result["protocol"], **card}, "record": record})
 

@@ -1,4 +1,4 @@
-"""Measures of classification. Q test images, C classes."""
+"""Measures of classification and of embeddings. Q test images, C classes, N images, D dimensions."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,3 +48,28 @@ def average_precision(scores: NDArray, positive: NDArray, *, points: int = 0) ->
         reached = [hits * (points - 1) >= step * hits[-1] for step in range(points)]
         return 100 * float(np.mean([envelope[at].max() for at in reached]))
     return 100 * float((np.diff(recall, prepend=0.0) * envelope).sum())
+
+
+def nearest_by_class(rows: NDArray, labels: NDArray, anchors: NDArray, count: int) -> tuple[NDArray, NDArray]:
+    """Similarities of each anchor (numbers of unit rows NxD) to its `count` nearest of the same class and of all others, anchors x count.
+
+    Anchors without so many images on either side are left out.
+    """
+    same, other = [], []
+    for part in np.array_split(anchors, max(1, len(anchors) // 500)):
+        similarities = rows[part] @ rows.T
+        own = labels[part][:, None] == labels[None]
+        itself = np.zeros_like(own)
+        itself[np.arange(len(part)), part] = True
+        enough = ((own & ~itself).sum(1) >= count) & ((~own).sum(1) >= count)
+        for found, allowed in ((same, own & ~itself), (other, ~own)):
+            values = np.where(allowed, similarities, -np.inf)[enough]
+            found.append(-np.sort(-values, 1)[:, :count])
+    return np.concatenate(same), np.concatenate(other)
+
+
+def overlap(first: NDArray, second: NDArray, bins: int = 100) -> float:
+    """The area that the histograms of two sets of similarities share: 0 apart, 1 equal. `bins` divide [-1, 1]."""
+    edges = np.linspace(-1, 1, bins + 1)
+    shares = [np.histogram(np.clip(values, -1, 1), edges)[0] / values.size for values in (first, second)]
+    return float(np.minimum(*shares).sum())

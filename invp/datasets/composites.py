@@ -57,11 +57,20 @@ def _images(folder: Path) -> list[Path]:
 
 
 @cache
-def _digits() -> tuple[np.ndarray, np.ndarray]:
+def digit_cutouts() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's digits, 1797x8x8 uint8, bright on black, and their labels."""
     from sklearn.datasets import load_digits
 
     values, labels = load_digits(return_X_y=True)
     return (values * 255 / 16).astype(np.uint8).reshape(-1, 8, 8), labels
+
+
+@cache
+def photographs() -> list[np.ndarray]:
+    """scikit-learn's two photographs, HxWx3 uint8."""
+    from sklearn.datasets import load_sample_images
+
+    return list(load_sample_images().images)
 
 
 def with_alpha(image: Image.Image) -> Image.Image:
@@ -77,7 +86,7 @@ def with_alpha(image: Image.Image) -> Image.Image:
 def _cutouts(config: Config, root: Path | None) -> tuple[list[str], np.ndarray, list]:
     """Classes, the label of each cut-out, and what opens it."""
     if not config.cutouts:
-        values, labels = _digits()
+        values, labels = digit_cutouts()
         return [str(d) for d in range(10)], labels, list(values)
     folder = needed((root or Path("data")) / config.cutouts, "composites", "a folder of cut-outs a class")
     classes = sorted(p.name for p in folder.iterdir() if p.is_dir())
@@ -88,9 +97,7 @@ def _cutouts(config: Config, root: Path | None) -> tuple[list[str], np.ndarray, 
 def _backgrounds(config: Config, root: Path | None) -> list:
     if config.backgrounds:
         return list(_images(needed((root or Path("data")) / config.backgrounds, "composites", "a folder of photographs")))
-    from sklearn.datasets import load_sample_images
-
-    return list(load_sample_images().images)
+    return photographs()
 
 
 def _opened(what: np.ndarray | Path) -> Image.Image:

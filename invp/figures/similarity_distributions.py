@@ -1,4 +1,4 @@
-"""Fig. 2a of InvP: how similar an image is to those of its class and to others, and how far the two distributions overlap."""
+"""Fig. 2a of InvP: how similar an image is to the nearest of its class and of others, and how far the two distributions overlap."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,49 +6,47 @@ from typing import Any
 
 import numpy as np
 
+from invp.core.metrics import nearest_by_class, overlap
 from invp.errors import UserError
+from invp.figures._embeddings import embeddings
 from invp.figures._style import COLOURS, plain, plotting, save
-from invp.files import read_table
-from invp.tables import matrix
 
 NEEDS = ("features",)
 
 
 @dataclass
 class Config:
-    """`anchors` seeded test images against all other test images, in `bins` of the cosine similarity."""
+    """`images` seeded test images, each with its `neighbours` nearest on either side, in `bins` of the cosine similarity."""
 
-    anchors: int = 1000
+    images: int = 1500
+    neighbours: int = 5
     bins: int = 100
 
     def __post_init__(self) -> None:
-        if self.anchors < 1 or self.bins < 2:
-            raise UserError("anchors must be at least 1, and bins at least 2")
+        if min(self.images, self.neighbours) < 1 or self.bins < 2:
+            raise UserError("images and neighbours must be at least 1, and bins at least 2")
 
 
 def draw(config: Config, inputs: Any, out: Path) -> dict:
     """Draws both histograms; returns them with means, deviations and the overlap (shared area of the densities, 0 to 1)."""
-    table = read_table(inputs.features["test"])
-    rows, labels = matrix(table, "embedding").astype(np.float32), table["label"].to_numpy()
-    anchors = np.random.default_rng(inputs.experiment["seed"]).permutation(len(rows))[: config.anchors]
-    similarities = rows[anchors] @ rows.T
-    same = labels[anchors][:, None] == labels[None]
-    other = ~same
-    same[np.arange(len(anchors)), anchors] = False  # itself
-    if not same.any() or not other.any():
-        raise UserError("similarity_distributions needs images of at least two classes, several of each")
+    _, _, rows, labels = embeddings(inputs)
+    anchors = np.random.default_rng(inputs.experiment["seed"]).permutation(len(rows))[: config.images]
+    found = nearest_by_class(rows, labels, anchors, config.neighbours)
+    if not len(found[0]):
+        raise UserError(f"similarity_distributions needs {config.neighbours} more test images of a class, and as many of others")
     edges = np.linspace(-1, 1, config.bins + 1)
-    parts = {"same class": similarities[same], "other classes": similarities[other]}
-    densities = {name: np.histogram(values, edges)[0] / len(values) for name, values in parts.items()}
-    overlap = float(np.minimum(*densities.values()).sum())
+    parts = dict(zip(("same class", "other classes"), found, strict=True))
+    densities = {name: np.histogram(np.clip(values, -1, 1), edges)[0] / values.size for name, values in parts.items()}
+    shared = overlap(*found, config.bins)
     pyplot = plotting()
     figure, axes = pyplot.subplots(figsize=(5.2, 3.2), layout="constrained")
     for (name, density), colour in zip(densities.items(), COLOURS, strict=False):
         axes.stairs(density, edges, fill=True, alpha=0.45, color=colour, label=f"{name}, mean {parts[name].mean():.2f}")
-    axes.set(xlabel="cosine similarity of test embeddings", ylabel="share of pairs", title=f"overlap {overlap:.3f}")
-    axes.title.set_fontsize(9)
+    axes.set(xlabel=f"cosine similarity to the {config.neighbours} nearest test images", ylabel="share of pairs")
+    axes.set_title(f"overlap {shared:.3f}", fontsize=9)
+    axes.set_xlim(max(-1.0, float(min(v.min() for v in parts.values())) - 0.05), 1.02)
     axes.legend(frameon=False, fontsize=8)
     plain(axes)
     save(figure, inputs, out)
-    about = {name: {"mean": float(v.mean()), "deviation": float(v.std()), "pairs": int(len(v))} for name, v in parts.items()}
-    return {"overlap": overlap, "about": about, "edges": edges.tolist(), "densities": {n: d.tolist() for n, d in densities.items()}}
+    about = {name: {"mean": float(v.mean()), "deviation": float(v.std()), "pairs": int(v.size)} for name, v in parts.items()}
+    return {"overlap": shared, "about": about, "edges": edges.tolist(), "densities": {n: d.tolist() for n, d in densities.items()}}

@@ -220,6 +220,18 @@ def tree_digits(root):
     return {"train": (1437, None), "test": (360, None)}, {}
 
 
+def tree_voc0712(root):
+    made = {}
+    for year in (2007, 2012):
+        found = tree_voc(root, year, [("train", "trainval", ["000002", "000001"]), ("test", "test", ["000003"])])[0]
+        made[year] = found
+    return {"train": (made[2007]["train"][0] + made[2012]["train"][0], None), "test": made[2007]["test"]}, {}
+
+
+def tree_scenes(root):
+    return {"train": (20, None), "test": (10, None)}, {"train_images": 20, "test_images": 10, "num_classes": 2}
+
+
 def tree_composites(root):
     return {"train": (30, None), "test": (20, None)}, {"train_images": 30, "test_images": 20}
 

@@ -269,6 +269,10 @@ def evaluate_inputs(w):
         if needs == "features":
             files[split] = f"{RUN}/features/stage-{{stage}}/{dataset}-{split}.arrow".format(**w)
         files[f"{split}_data"] = manifest(dataset, split)
+    # The set's own validation split, for an evaluation that chooses on one.
+    evaluation = load_plugin("evals", experiment["evaluations"][w.eval]["name"])
+    if getattr(evaluation, "VALIDATION", False) and "val" in load_plugin("datasets", STUDY["datasets"][dataset]["name"]).SPLITS:
+        files["validation_data"] = manifest(dataset, "val")
     return files
 
 

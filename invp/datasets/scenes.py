@@ -1,0 +1,79 @@
+"""Scenes to try detection with: real handwritten digits laid on scikit-learn's two photographs, each with its box; PNG, several labels an image."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from invp.core.selection import mixed_seed
+from invp.datasets._source import BaseConfig, Sample, Source
+from invp.datasets.composites import digit_cutouts, photographs, with_alpha
+from invp.errors import UserError
+
+SPLITS = ("train", "test")
+
+
+@dataclass
+class Config(BaseConfig):
+    """`size` x `size` pixels with 1 to `most` digits of the first `num_classes` classes, a fifth to two fifths of the side each."""
+
+    size: int = 96
+    train_images: int = 200
+    test_images: int = 80
+    most: int = 3
+    num_classes: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size < 48 or min(self.train_images, self.test_images, self.most) < 1 or not 1 <= self.num_classes <= 10:
+            raise UserError("scenes have at least 48 pixels a side, at least one image and digit, and 1 to 10 classes")
+
+
+def apart(box: list[float], others: list[list[float]]) -> bool:
+    return all(box[2] <= o[0] or o[2] <= box[0] or box[3] <= o[1] or o[3] <= box[1] for o in others)
+
+
+def load(config: Config, root: Path | None, split: str) -> Source:
+    """Scenes that are a function of (split_seed, split, number); no digit is in both splits."""
+    values, labels = digit_cutouts()
+    order = np.random.default_rng(config.split_seed).permutation(np.flatnonzero(labels < config.num_classes))
+    held = len(order) // 4
+    own = order[held:] if split == "train" else order[:held]
+    backgrounds = [Image.fromarray(photograph) for photograph in photographs()]
+
+    def read(number: int) -> Sample:
+        generator = np.random.default_rng(mixed_seed(config.split_seed, SPLITS.index(split), number))
+        behind = backgrounds[int(generator.integers(len(backgrounds)))]
+        edge = generator.uniform(0.5, 1.0) * min(behind.size)
+        left, top = generator.uniform(0, behind.width - edge), generator.uniform(0, behind.height - edge)
+        shape, box = (config.size, config.size), (left, top, left + edge, top + edge)
+        scene = behind.resize(shape, Image.Resampling.BILINEAR, box)
+        boxes, box_labels = [], []
+        for _ in range(int(generator.integers(1, config.most + 1))):
+            which = int(own[generator.integers(len(own))])
+            digit = Image.fromarray(values[which])
+            digit = with_alpha(digit.crop(digit.getbbox()))
+            scale = generator.uniform(0.2, 0.4) * config.size / max(digit.size)
+            digit = digit.resize(
+                (max(2, round(digit.width * scale)), max(2, round(digit.height * scale))), Image.Resampling.BICUBIC
+            )
+            x, y = (int(generator.integers(0, config.size - side + 1)) for side in digit.size)
+            place = [float(x), float(y), float(x + digit.width), float(y + digit.height)]
+            if apart(place, boxes):
+                scene.paste(digit, (x, y), digit)
+                boxes.append(place)
+                box_labels.append(int(labels[which]))
+        out = io.BytesIO()
+        scene.save(out, "PNG")
+        present = [int(c in box_labels) for c in range(config.num_classes)]
+        return Sample(
+            out.getvalue(), None, f"{split}/{number}.png", labels=present, boxes=boxes, box_labels=box_labels,
+            difficult=[False] * len(boxes),
+        )  # fmt: skip
+
+    count = config.train_images if split == "train" else config.test_images
+    rule = f"ours: a quarter of the digits is for test images, seed {config.split_seed}"
+    classes = [str(digit) for digit in range(config.num_classes)]
+    return Source(classes, count, read, f"{config} {split}".encode(), rule, "encoded", None, multi_label=True)

@@ -1,0 +1,48 @@
+"""PASCAL VOC 2007 and 2012 together: trained on both trainval lists, tested on VOC2007's test, as detection is published."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from invp.datasets._photos import PhotoConfig
+from invp.datasets._source import Sample, Source
+from invp.datasets._voc import VOCConfig, check_voc_root, load_voc
+
+SPLITS = ("train", "test")
+
+
+@dataclass
+class Config(PhotoConfig):
+    """The folders lie under the data root."""
+
+    folder_2007: str = "VOCdevkit/VOC2007"
+    folder_2012: str = "VOCdevkit/VOC2012"
+
+
+def parts(config: Config) -> list[VOCConfig]:
+    common = {"on_bad_image": config.on_bad_image, "short_side": config.short_side}
+    return [VOCConfig(folder=folder, **common) for folder in (config.folder_2007, config.folder_2012)]
+
+
+def check_root(config: Config, root: Path) -> None:
+    for part in parts(config):
+        check_voc_root(part, root)
+
+
+def load(config: Config, root: Path | None, split: str) -> Source:
+    """The years after one another; an image's source begins with its year."""
+    years = parts(config) if split == "train" else parts(config)[:1]
+    sources = [load_voc(part, root, split) for part in years]
+
+    def read(number: int) -> Sample:
+        for year, source in zip(("2007", "2012"), sources, strict=False):
+            if number < source.num_samples:
+                sample = source.read(number)
+                sample.source = f"{year}/{sample.source}"
+                return sample
+            number -= source.num_samples
+        raise IndexError(number)
+
+    first = sources[0]
+    count, listing = sum(s.num_samples for s in sources), b"".join(s.listing for s in sources)
+    rule = "official trainval lists of 2007 and 2012" if split == "train" else "official test list of 2007"
+    return Source(first.classes, count, read, listing, rule, "encoded", None, multi_label=True, skip_bad=first.skip_bad)

@@ -1,0 +1,150 @@
+"""Fine-tuning of a whole network with a new classifier. N images, B batch, C classes."""
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from invp.augment import Augment, Augmentation
+from invp.core.selection import mixed_seed
+from invp.data import Shards, epoch_order, eval_batches, train_batches
+from invp.errors import UserError
+from invp.progress import Progress
+
+
+@dataclass
+class Schedule:
+    """SGD for `steps`, or for `epochs` if steps is 0; the classifier's rate is `head_factor` times the encoder's.
+
+    `schedule`: cosine, or multistep with `drops` in epochs, after which the encoder's rate alone is a tenth.
+    `norm_warmup`: batch norms average faster at first, with momentum max(10 / step, 0.1) in torch's sense (SimCLR, B.8).
+    """
+
+    epochs: int = 30
+    steps: int = 0
+    batch_size: int = 256
+    momentum: float = 0.9
+    nesterov: bool = True
+    schedule: str = "cosine"
+    drops: list[int] = field(default_factory=list)
+    head_factor: float = 1.0
+    norm_warmup: bool = False
+    crop_scale: list[float] = field(default_factory=lambda: [0.08, 1.0])
+    flip: bool = True
+
+
+def check_schedule(config: Schedule) -> None:
+    if config.schedule not in ("cosine", "multistep"):
+        raise UserError(f"schedule is {config.schedule!r}; valid: cosine, multistep")
+    if min(config.epochs, config.batch_size) < 1 or config.steps < 0:
+        raise UserError("epochs and batch_size must be at least 1, and steps at least 0")
+
+
+class Classifier(nn.Module):
+    """An encoder, copied, with a linear classifier that starts at zero: images BxCxHxW -> scores BxC."""
+
+    def __init__(self, encoder: nn.Module, num_classes: int):
+        super().__init__()
+        self.encoder = copy.deepcopy(encoder)
+        self.classifier = nn.Linear(encoder.num_features, num_classes)
+        nn.init.zeros_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.encoder(images))
+
+
+def targets_of(shards: Shards) -> Tensor:
+    """Labels N, or NxC of sets with several an image; UserError where there are none."""
+    if shards.multi_labels is not None:
+        return shards.multi_labels
+    if (shards.labels < 0).any():
+        raise UserError(f"{shards.folder} has images without a label: fine-tuning needs labels")
+    return shards.labels
+
+
+def loss_of(scores: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of labels B, or the mean binary one of BxC, where -1 (only difficult) does not count."""
+    if targets.ndim == 1:
+        return F.cross_entropy(scores, targets)
+    counted = (targets >= 0).float()
+    losses = F.binary_cross_entropy_with_logits(scores, (targets == 1).float(), reduction="none")
+    return (losses * counted).sum() / counted.sum().clamp_min(1)
+
+
+def finetuned(
+    inputs, shards: Shards, numbers: Tensor, config: Schedule, learning_rate: float, weight_decay: float, *, seed: int, device: str,
+    label: str,
+) -> tuple[Classifier, list[float]]:  # fmt: skip
+    """A network trained on the images `numbers` of a split, from the encoder that `inputs` has, and its mean loss of each epoch."""
+    torch.manual_seed(mixed_seed(seed))
+    network = Classifier(inputs.encoder, len(shards.classes)).to(device).train()
+    targets = targets_of(shards).to(device)
+    batch_size = min(config.batch_size, len(numbers))
+    per_epoch = len(numbers) // batch_size
+    total = config.steps or config.epochs * per_epoch
+    groups = [
+        {"params": list(network.encoder.parameters()), "lr": learning_rate},
+        {"params": list(network.classifier.parameters()), "lr": learning_rate * config.head_factor},
+    ]
+    groups = [group | {"start": group["lr"]} for group in groups if group["params"]]
+    optimizer = torch.optim.SGD(
+        groups, learning_rate, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0, weight_decay=weight_decay
+    )
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    augmentation = Augment(
+        Augmentation(size=inputs.size, crop_scale=config.crop_scale, flip=config.flip, mean=inputs.mean, std=inputs.std)
+    )
+    losses: list[float] = []
+    done, progress = 0, Progress(label, total, unit="step")
+    for epoch in range(1, math.ceil(total / per_epoch) + 1):
+        order, sums = numbers[epoch_order(len(numbers), seed, epoch)], []
+        common = {"rank": 0, "world": 1, "device": torch.device(device), "seed": seed, "epoch": epoch, "views": 1}
+        for _, index, (images,) in train_batches(
+            shards, order=order, batch_size=batch_size, start_step=0, augmentation=augmentation, workers=inputs.workers, **common
+        ):
+            for place, group in enumerate(optimizer.param_groups):
+                group["lr"] = group["start"] * _factor(config, done / total, epoch, encoder=place == 0 and len(groups) == 2)
+            if config.norm_warmup:
+                for norm in norms:
+                    norm.momentum = min(1.0, max(10 / (done + 1), 0.1))
+            loss = loss_of(network(images), targets[index.to(device)])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            sums.append(loss.detach())
+            done += 1
+            progress.update(1)
+            if done == total:
+                break
+        losses.append(float(torch.stack(sums).mean()))
+        if not math.isfinite(losses[-1]):
+            break  # a rate of the grid that is too large; the others go on
+    progress.close()
+    return network.eval(), losses
+
+
+def _factor(config: Schedule, share: float, epoch: int, *, encoder: bool) -> float:
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * share))
+    return 0.1 ** sum(epoch > drop for drop in config.drops) if encoder else 1.0
+
+
+@torch.no_grad()
+def scores_of(network: Classifier, inputs, shards: Shards, device: str, numbers: Tensor | None = None) -> Tensor:
+    """Scores of a whole split, or of its images `numbers`, without augmentation: NxC on the CPU."""
+    wanted = torch.ones(shards.num_samples, dtype=torch.bool)
+    if numbers is not None:
+        wanted = torch.zeros_like(wanted).index_fill_(0, numbers, True)
+    options = {"size": inputs.size, "batch_size": 256, "device": device, "mean": inputs.mean, "std": inputs.std}
+    parts = [
+        network(images[wanted[index].to(device)]).float().cpu()
+        for index, images in eval_batches(shards, workers=inputs.workers, **options)
+        if wanted[index].any()
+    ]
+    found = torch.zeros(shards.num_samples, parts[0].shape[1])
+    found[wanted] = torch.cat(parts)
+    return found if numbers is None else found[numbers]

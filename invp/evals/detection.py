@@ -1,0 +1,218 @@
+"""Object detection (Table 4): Faster R-CNN on the encoder's stages but the last, which is the head of the boxes (R50-C4), all weights trained.
+
+B images, n objects of one, C channels.
+"""
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.ops import MultiScaleRoIAlign
+
+from invp.core.selection import mixed_seed
+from invp.data import Shards, epoch_order
+from invp.errors import UserError
+from invp.progress import Progress
+
+NEEDS = "encoder"
+MULTI_LABEL = True
+
+
+@dataclass
+class Config:
+    """SGD for `steps` of `batch_size` images with a linear warm-up, the rate a tenth after each of `drops`; sizes in pixels.
+
+    The defaults are the published ones for a batch of 16. Short sides in training are drawn from `train_sizes`.
+    """
+
+    steps: int = 24000
+    batch_size: int = 16
+    learning_rate: float = 0.02
+    weight_decay: float = 1e-4
+    drops: list[int] = field(default_factory=lambda: [18000, 22000])
+    warmup: int = 100
+    train_sizes: list[int] = field(default_factory=lambda: list(range(480, 801, 32)))
+    test_size: int = 800
+    longest: int = 1333
+    anchors: list[int] = field(default_factory=lambda: [32, 64, 128, 256, 512])
+    pooled: int = 14
+    regions: int = 512  # proposals of an image that the boxes' head learns from in a step
+    curve: list[int] = field(default_factory=list)  # steps at which AP on fifty training images is measured
+
+
+def check(config: Config) -> None:
+    if min(config.steps, config.batch_size, config.test_size, config.longest, *config.train_sizes, *config.anchors) < 1:
+        raise UserError("steps, batch_size and all sizes must be at least 1")
+    if config.learning_rate <= 0 or config.warmup < 0:
+        raise UserError("learning_rate must be above 0, and warmup at least 0")
+
+
+class Stages(nn.Module):
+    """The encoder up to its last stage but one: images Bx3xHxW -> maps BxCxhxw."""
+
+    def __init__(self, encoder: nn.Module, layers: list[nn.Module], out_channels: int):
+        super().__init__()
+        self.body = nn.Sequential(encoder.conv1, encoder.bn1, encoder.relu, encoder.maxpool, *layers)
+        self.out_channels = out_channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.body(images)
+
+
+class BoxHead(nn.Module):
+    """The encoder's last stage on pooled regions, the extra batch normalisation, and the mean: RxCxhxw -> RxF."""
+
+    def __init__(self, last: nn.Module, num_features: int):
+        super().__init__()
+        self.last, self.norm = last, nn.BatchNorm2d(num_features)
+
+    def forward(self, regions: Tensor) -> Tensor:
+        return self.norm(self.last(regions)).mean((2, 3))
+
+
+def detector(encoder: nn.Module, num_classes: int, config: Config, mean: list[float], std: list[float]) -> FasterRCNN:
+    """Faster R-CNN with the layout C4, from torchvision's parts around a copy of the encoder; class 0 is the background."""
+    encoder = copy.deepcopy(encoder)
+    layers = [layer for name in ("layer1", "layer2", "layer3", "layer4") if len(layer := getattr(encoder, name, []))]
+    if len(layers) < 2:
+        raise UserError("detection needs a ResNet: this encoder has no stages")
+    with torch.no_grad():
+        stages = Stages(encoder, layers[:-1], 0).eval()
+        stages.out_channels = stages(torch.zeros(1, 3, 64, 64)).shape[1]
+    return FasterRCNN(
+        stages,
+        min_size=tuple(config.train_sizes),
+        max_size=config.longest,
+        image_mean=mean,
+        image_std=std,
+        rpn_anchor_generator=AnchorGenerator((tuple(config.anchors),), ((0.5, 1.0, 2.0),)),
+        box_roi_pool=MultiScaleRoIAlign(["0"], config.pooled, 2),
+        box_head=BoxHead(layers[-1], encoder.num_features),
+        box_batch_size_per_image=config.regions,
+        box_predictor=FastRCNNPredictor(encoder.num_features, num_classes + 1),
+    )
+
+
+def picture(shards: Shards, number: int) -> Tensor:
+    """An image as floats in [0, 1], 3xHxW."""
+    return torch.from_numpy(np.array(shards.decoded(number))).permute(2, 0, 1).float() / 255
+
+
+def sample(shards: Shards, number: int, flip: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    """A training image 3xHxW with its boxes nx4 and classes n (from 1), mirrored if `flip`."""
+    image, (boxes, labels, _) = picture(shards, number), shards.boxes(number)
+    if flip:
+        image = image.flip(-1)
+        boxes = torch.stack([image.shape[2] - boxes[:, 2], boxes[:, 1], image.shape[2] - boxes[:, 0], boxes[:, 3]], 1)
+    kept = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
+    return image, {"boxes": boxes[kept], "labels": labels[kept] + 1}
+
+
+def factor(config: Config, step: int) -> float:
+    """The share of the learning rate at a step, counted from 0."""
+    warm = min(1.0, 0.001 + 0.999 * step / config.warmup) if config.warmup else 1.0
+    return warm * 0.1 ** sum(step >= drop for drop in config.drops)
+
+
+@torch.no_grad()
+def precisions(network: FasterRCNN, shards: Shards, numbers: list[int], config: Config, device: str) -> dict:
+    """COCO's AP (mean over IoU .5 to .95), AP50 and AP75 in %, and AP of each class; objects marked difficult do not count."""
+    from torchmetrics.detection import MeanAveragePrecision
+
+    metric = MeanAveragePrecision(class_metrics=True)
+    metric.warn_on_many_detections = False
+    transform, training = network.transform, network.training
+    sizes, transform.min_size = transform.min_size, (config.test_size,)
+    network.eval()
+    progress = Progress("detecting", len(numbers))
+    for number in numbers:
+        found = {key: value.cpu() for key, value in network([picture(shards, number).to(device)])[0].items()}
+        boxes, labels, difficult = shards.boxes(number)
+        metric.update([found], [{"boxes": boxes, "labels": labels + 1, "iscrowd": difficult.int()}])
+        progress.update(1)
+    progress.close()
+    transform.min_size = sizes
+    network.train(training)
+    values = metric.compute()
+    by_class = dict(zip(values["classes"].reshape(-1).tolist(), values["map_per_class"].reshape(-1).tolist(), strict=True))
+    return {
+        **{name: max(0.0, 100 * float(values[key])) for name, key in (("ap", "map"), ("ap50", "map_50"), ("ap75", "map_75"))},
+        "by_class": [
+            None if by_class.get(i + 1, -1.0) < 0 else 100 * by_class[i + 1] for i in range(len(shards.classes))
+        ],
+    }  # fmt: skip
+
+
+def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+    """AP, AP50 and AP75 in % on the test images, after the last step."""
+    check(config)
+    train, test = Shards(inputs.train), Shards(inputs.test)
+    if train.multi_labels is None or train.format != "encoded":
+        raise UserError(f"{inputs.train} has no boxes: detection needs a set such as voc0712, voc2007 or scenes")
+    torch.manual_seed(mixed_seed(seed))
+    network = detector(inputs.encoder, len(train.classes), config, inputs.mean, inputs.std).to(device).train()
+    optimizer = torch.optim.SGD(network.parameters(), config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
+    curve, losses = [], []
+    if 0 in config.curve:
+        curve.append({"step": 0, **_brief(network, train, config, device)})
+    progress, done, epoch, batch_size = Progress("detection", config.steps, "step"), 0, 0, min(config.batch_size, train.num_samples)
+    while done < config.steps:
+        epoch += 1
+        order = epoch_order(train.num_samples, seed, epoch)
+        flips = torch.rand(train.num_samples, generator=torch.Generator().manual_seed(mixed_seed(seed, epoch, 1))) < 0.5
+        for numbers in order[: len(order) // batch_size * batch_size].split(batch_size):
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * factor(config, done)
+            pairs = [sample(train, int(i), bool(flips[i])) for i in numbers]
+            images = [image.to(device) for image, _ in pairs]
+            targets = [{key: value.to(device) for key, value in target.items()} for _, target in pairs]
+            loss = torch.stack(list(network(images, targets).values())).sum()
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                raise UserError(
+                    f"the loss is {losses[-1]} at step {done}: lower learning_rate ({config.learning_rate:g}) or raise warmup"
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            done += 1
+            progress.update(1, f"loss {losses[-1]:.3f}")
+            if done in config.curve:
+                curve.append({"step": done, **_brief(network, train, config, device)})
+            if done == config.steps:
+                break
+    progress.close()
+    found = precisions(network, test, list(range(test.num_samples)), config, device)
+    by_class = found.pop("by_class")
+    return {
+        "metrics": found,
+        "protocol": {
+            "kind": "Faster R-CNN, C4 with an extra batch normalisation after the last stage, nothing frozen",
+            "optimiser": f"SGD, momentum 0.9, rate {config.learning_rate:g}, weight decay {config.weight_decay:g}, warm-up {config.warmup}",
+            "steps": f"{config.steps} of {batch_size} images, a tenth of the rate after {config.drops}",
+            "sizes": f"short side {config.train_sizes[0]} to {config.train_sizes[-1]} in training, {config.test_size} in the test",
+            "choice": "nothing is chosen; last step",
+            "metric": "COCO's AP over IoU .5 to .95, AP50, AP75; difficult objects do not count",
+            "differs": "published: batch statistics over 8 GPUs; here of one process",
+            "training_images": train.num_samples,
+            "test_images": test.num_samples,
+        },
+        "details": {
+            "classes": train.classes,
+            "average_precision": [{"class": name, "ap": value} for name, value in zip(train.classes, by_class, strict=True)],
+            "loss": [float(np.mean(part)) for part in np.array_split(losses, min(100, len(losses)))],
+            "curve": curve,
+        },
+    }
+
+
+def _brief(network: FasterRCNN, train: Shards, config: Config, device: str) -> dict:
+    """AP on the first training images: a curve to watch, never a choice."""
+    found = precisions(network, train, list(range(min(50, train.num_samples))), config, device)
+    return {key: found[key] for key in ("ap", "ap50")}

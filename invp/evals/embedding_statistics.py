@@ -1,0 +1,58 @@
+"""Fig. 2a of InvP as numbers: similarities to the nearest of the same class and to the nearest of others, and how far they overlap."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from invp.core.metrics import nearest_by_class, overlap
+from invp.errors import UserError
+
+NEEDS = "features"
+
+
+@dataclass
+class Config:
+    """`images` seeded test images, each with its `neighbours` nearest on either side; the histograms have `bins` from -1 to 1."""
+
+    images: int = 1500
+    neighbours: int = 5
+    bins: int = 100
+    features: str = "embedding"  # embedding: the head's output | feature: the encoder's
+
+    def __post_init__(self) -> None:
+        if min(self.images, self.neighbours) < 1 or self.bins < 2:
+            raise UserError("images and neighbours must be at least 1, and bins at least 2")
+        if self.features not in ("embedding", "feature"):
+            raise UserError(f"features is {self.features!r}; valid: embedding, feature")
+
+
+def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+    """Means and deviations of both sets of similarities, their difference, and the area that the two histograms share."""
+    rows = np.array(getattr(inputs.test, config.features), np.float32)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    anchors = np.random.default_rng(seed).permutation(len(rows))[: config.images]
+    same, other = nearest_by_class(rows, inputs.test.labels, anchors, config.neighbours)
+    if not len(same):
+        raise UserError(f"no test image has {config.neighbours} others of its class and as many of other classes")
+    edges = np.linspace(-1, 1, config.bins + 1)
+    return {
+        "metrics": {
+            "overlap": overlap(same, other, config.bins),
+            "same_class_mean": float(same.mean()),
+            "same_class_deviation": float(same.std()),
+            "other_classes_mean": float(other.mean()),
+            "other_classes_deviation": float(other.std()),
+            "gap": float(same.mean() - other.mean()),
+        },
+        "protocol": {
+            "kind": f"cosine similarities to the {config.neighbours} nearest of the same class and of other classes",
+            "features": "head's output" if config.features == "embedding" else "encoder's pooled output",
+            "images": f"{len(same)} seeded test images of {len(rows)}",
+            "crop": "whole image, no augmentation",
+        },
+        "details": {
+            "edges": np.round(edges, 4).tolist(),
+            "same_class": (np.histogram(same, edges)[0] / same.size).tolist(),
+            "other_classes": (np.histogram(other, edges)[0] / other.size).tolist(),
+        },
+    }

@@ -1,0 +1,89 @@
+"""Fine-tuning with a small part of the labels (Table 2): a fixed, class-balanced subset, which metrics.json lists.
+
+N images, C classes.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy
+from invp.data import Shards
+from invp.errors import UserError
+from invp.evals import _finetune
+
+NEEDS = "encoder"
+
+
+@dataclass
+class Config(_finetune.Schedule):
+    """`share` of the labels, the same number of each class (at least one), chosen by `subset_seed`, whatever the run's seed.
+
+    The defaults are the authors' for ImageNet; no value is chosen on test images.
+    """
+
+    share: float = 0.01
+    subset_seed: int = 0
+    learning_rate: float = 0.0012
+    weight_decay: float = 1e-5
+    epochs: int = 30
+    batch_size: int = 128
+    nesterov: bool = False
+    schedule: str = "multistep"
+    drops: list[int] = field(default_factory=lambda: [15, 20, 25])
+    head_factor: float = 50.0
+
+
+def check(config: Config) -> None:
+    _finetune.check_schedule(config)
+    if not 0 < config.share <= 1 or config.learning_rate <= 0:
+        raise UserError("share must be above 0 and at most 1, and learning_rate above 0")
+
+
+def subset_of(labels: np.ndarray, num_classes: int, share: float, seed: int) -> np.ndarray:
+    """Numbers, ascending, of the images whose labels are used: of every class share x N / C, at least one."""
+    each = max(1, round(share * len(labels) / num_classes))
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for label in range(num_classes):
+        members = np.flatnonzero(labels == label)
+        if len(members) < each:
+            raise UserError(f"share {share:g} asks for {each} images of each class, but class {label} has {len(members)}")
+        chosen.append(generator.choice(members, each, replace=False))
+    return np.sort(np.concatenate(chosen))
+
+
+def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+    """Top-1 and top-5 in % on the test images after fine-tuning on the subset; the last epoch."""
+    check(config)
+    shards, test = Shards(inputs.train), Shards(inputs.test)
+    labels = _finetune.targets_of(shards).numpy()
+    subset = subset_of(labels, len(shards.classes), config.share, config.subset_seed)
+    network, losses = _finetune.finetuned(
+        inputs, shards, torch.from_numpy(subset), config, config.learning_rate, config.weight_decay, seed=seed, device=device,
+        label=f"fine-tuning on {len(subset)} labels",
+    )  # fmt: skip
+    if not np.isfinite(losses[-1]):
+        raise UserError(f"the loss is {losses[-1]} after {len(losses)} epochs: lower learning_rate ({config.learning_rate})")
+    scores, truth = _finetune.scores_of(network, inputs, test, device).numpy(), test.labels.numpy()
+    confusion = confusion_matrix(scores.argmax(1), truth, len(shards.classes))
+    return {
+        "metrics": {f"top{k}": topk_accuracy(scores, truth, k) for k in (1, 5)},
+        "protocol": {
+            "kind": f"fine-tuning of all weights with {100 * config.share:g} % of the labels",
+            "labels": f"{len(subset)}, {len(subset) // len(shards.classes)} of each class, seed {config.subset_seed}; details.subset",
+            "optimiser": f"SGD, rate {config.learning_rate:g} (classifier x {config.head_factor:g}), weight decay {config.weight_decay:g}",
+            "epochs": config.steps or config.epochs,
+            "choice": "nothing is chosen; last epoch",
+            "crop": f"random crops {config.crop_scale} and flip {'on' if config.flip else 'off'} in training, whole or central in the test",
+            "test_images": len(truth),
+        },
+        "details": {
+            "classes": shards.classes,
+            "subset": subset.tolist(),
+            "confusion": confusion.tolist(),
+            "accuracy_by_class": accuracy_by_class(confusion),
+            "loss": losses,
+        },
+    }

@@ -1,0 +1,125 @@
+"""Fine-tuning on another set (Table 3, SimCLR's B.8): rates and weight decays chosen on validation images, then trained on all.
+
+N images, C classes.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from invp.core.metrics import accuracy_by_class, average_precision, confusion_matrix, mean_per_class, topk_accuracy
+from invp.data import Shards
+from invp.errors import UserError
+from invp.evals import _finetune
+
+NEEDS = "encoder"
+MULTI_LABEL = True
+VALIDATION = True
+METRICS = ("top1", "mean_per_class", "map11")
+
+
+@dataclass
+class Config(_finetune.Schedule):
+    """`metric` is what the grid is chosen by and what `score` is: top1 (CIFAR, Cars), mean_per_class (Pets, Caltech101, Flowers) or
+    map11 (VOC2007). The validation images are the set's own, where it has them, else `validation_share` of the training images.
+    """
+
+    metric: str = "top1"
+    learning_rates: list[float] = field(default_factory=lambda: [float(f"{v:.3g}") for v in np.logspace(-4, -1, 7)])
+    weight_decays: list[float] = field(default_factory=lambda: [0.0, *(float(f"{v:.3g}") for v in np.logspace(-6, -3, 7))])
+    validation_share: float = 0.1
+    steps: int = 20000
+    norm_warmup: bool = True
+
+
+def check(config: Config) -> None:
+    _finetune.check_schedule(config)
+    if config.metric not in METRICS:
+        raise UserError(f"metric is {config.metric!r}; valid: {', '.join(METRICS)}")
+    if not config.learning_rates or not config.weight_decays or not 0 < config.validation_share < 1:
+        raise UserError("learning_rates and weight_decays must hold a number, and validation_share lie between 0 and 1")
+
+
+def measured(scores: np.ndarray, targets: np.ndarray, metric: str) -> float:
+    """The metric in % of scores NxC for labels N, or for NxC of sets with several an image."""
+    if (metric == "map11") != (targets.ndim == 2):
+        raise UserError(f"metric {metric} does not fit: map11 is for sets with several labels an image, the others for one")
+    if metric == "top1":
+        return topk_accuracy(scores, targets, 1)
+    if metric == "mean_per_class":
+        return mean_per_class(confusion_matrix(scores.argmax(1), targets, scores.shape[1]))
+    values = [average_precision(s[t >= 0], t[t >= 0] == 1, points=11) for s, t in zip(scores.T, targets.T, strict=True)]
+    return float(np.nanmean(values))
+
+
+def parts_of(config: Config, inputs, seed: int) -> tuple[Shards, torch.Tensor, torch.Tensor, str]:
+    """All labelled images for training, the numbers to fit and those to choose on, and the words that say which these are."""
+    if inputs.validation is not None:
+        own = Shards(inputs.train)
+        joined = Shards(inputs.train, inputs.validation)
+        whole = torch.arange(joined.num_samples)
+        fitting, validation = whole[: own.num_samples], whole[own.num_samples :]
+        if not set(own.sources()) & set(joined.sources(validation)):
+            return joined, fitting, validation, "the set's own validation split"
+        # As VOC's trainval has val in it: those images are held out, and not counted twice.
+        held = set(joined.sources(validation))
+        inside = torch.tensor([source in held for source in own.sources()])
+        if not inside.all():
+            numbers = torch.arange(own.num_samples)
+            return own, numbers[~inside], numbers[inside], "the set's own validation split, a part of its training split"
+    shards = Shards(inputs.train)
+    order = torch.randperm(shards.num_samples, generator=torch.Generator().manual_seed(seed))
+    held_out = max(1, round(config.validation_share * len(order)))
+    return (
+        shards,
+        order[held_out:].sort().values,
+        order[:held_out].sort().values,
+        f"{held_out} held-out training images, seed {seed}",
+    )
+
+
+def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+    """`score`, the metric in % on the test images, of a network trained on all images with the pair that was best on validation."""
+    check(config)
+    shards, fitting, validation, words = parts_of(config, inputs, seed)
+    targets = _finetune.targets_of(shards).numpy()
+    grid = [(rate, decay) for rate in config.learning_rates for decay in config.weight_decays]
+    tried = []
+    for rate, decay in grid:
+        label = f"rate {rate:g}, decay {decay:g}"
+        network, losses = _finetune.finetuned(inputs, shards, fitting, config, rate, decay, seed=seed, device=device, label=label)
+        found = _finetune.scores_of(network, inputs, shards, device, validation).numpy()
+        finite = np.isfinite(losses[-1]) and np.isfinite(found).all()
+        tried.append(measured(found, targets[validation.numpy()], config.metric) if finite else -1.0)
+    if max(tried) < 0:
+        raise UserError("no pair of the grid kept a finite loss: lower learning_rates")
+    rate, decay = grid[int(np.argmax(tried))]
+    whole = torch.cat([fitting, validation]).sort().values
+    network, losses = _finetune.finetuned(
+        inputs, shards, whole, config, rate, decay, seed=seed, device=device, label="the best on all"
+    )
+    test = Shards(inputs.test)
+    scores, truth = _finetune.scores_of(network, inputs, test, device).numpy(), _finetune.targets_of(test).numpy()
+    details: dict = {"classes": shards.classes, "loss": losses}
+    metrics = {"score": measured(scores, truth, config.metric), "validation_score": max(tried)}
+    if truth.ndim == 1:
+        confusion = confusion_matrix(scores.argmax(1), truth, len(shards.classes))
+        metrics |= {f"top{k}": topk_accuracy(scores, truth, k) for k in (1, 5)} | {"mean_per_class": mean_per_class(confusion)}
+        details |= {"confusion": confusion.tolist(), "accuracy_by_class": accuracy_by_class(confusion)}
+    details["validation"] = [{"learning_rate": r, "weight_decay": d, "score": s} for (r, d), s in zip(grid, tried, strict=True)]
+    return {
+        "metrics": metrics,
+        "protocol": {
+            "kind": f"fine-tuning of all weights; score is {config.metric}",
+            "optimiser": f"SGD, momentum {config.momentum:g}{', Nesterov' if config.nesterov else ''}, {config.schedule}",
+            "steps": config.steps or f"{config.epochs} epochs",
+            "batch_size": config.batch_size,
+            "grid": f"{len(config.learning_rates)} learning rates x {len(config.weight_decays)} weight decays",
+            "chosen": {"learning_rate": rate, "weight_decay": decay},
+            "choice": f"best {config.metric} on {words} ({len(validation)}), then trained on all {len(whole)}; last step",
+            "crop": f"random crops {config.crop_scale} and flip {'on' if config.flip else 'off'} in training, whole or central in the test",
+            "test_images": len(truth),
+        },
+        "details": details,
+    }
