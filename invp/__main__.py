@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--profile", type=Path, default=Path("profiles/local"), help="whose GPUs count (default: profiles/local)")
     export = commands.add_parser("export", help="write an encoder for another library")
     export.add_argument("checkpoint", type=Path)
-    export.add_argument("--to", required=True, choices=["torchvision", "safetensors", "detectron2"])
+    export.add_argument("--to", required=True, choices=["torchvision", "timm", "detectron2", "safetensors", "onnx"])
     export.add_argument("--out", type=Path, required=True)
     return parser
 

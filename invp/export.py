@@ -12,7 +12,7 @@ from invp.files import atomic_path
 from invp.models.encoders import build_encoder
 from invp.pretrain import load_checkpoint
 
-FORMATS = ("torchvision", "safetensors", "detectron2")
+FORMATS = ("torchvision", "timm", "detectron2", "safetensors", "onnx")
 
 
 def load_encoder(path: Path | str) -> nn.Module:
@@ -40,14 +40,43 @@ def detectron2_name(key: str) -> str:
     return key.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
 
 
+def for_timm(section: dict, checkpoint: Path) -> None:
+    """UserError where timm has no network of this shape: its ResNets have the stem for ImageNet."""
+    encoder = section["encoder"]
+    if encoder["name"] == "resnet_small" or encoder["stem"] != "imagenet" or encoder["norm"] != "batch":
+        raise UserError(
+            f"{checkpoint} holds {encoder['name']}, stem {encoder['stem']}, norm {encoder['norm']}: timm has no such network; "
+            "use safetensors and invp.load_encoder"
+        )
+
+
+def write_onnx(encoder: nn.Module, size: int, out: Path) -> None:
+    """The encoder as an ONNX graph: `images` Bx3xsizexsize -> `features` BxF, for any B."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise UserError("export to onnx needs the packages onnx and onnxscript: pip install onnx onnxscript") from None
+    batch = torch.export.Dim("batch", min=1)
+    torch.onnx.export(
+        encoder.eval(), (torch.zeros(2, 3, size, size),), out, dynamo=True, external_data=False, verbose=False,
+        input_names=["images"], output_names=["features"], dynamic_shapes=({0: batch},),
+    )  # fmt: skip
+
+
 def run(checkpoint: Path, kind: str, out: Path) -> int:
     """Writes the encoder of a checkpoint to `out` in the format `kind`."""
-    tensors = encoder_state(load_checkpoint(checkpoint))
+    state = load_checkpoint(checkpoint)
+    tensors, section = encoder_state(state), json.loads(state["section"])
     if not tensors:
         raise UserError(f"{checkpoint} holds no encoder with weights: raw pixels cannot be exported")
+    if kind == "timm":
+        for_timm(section, checkpoint)
     with atomic_path(out) as temporary:
-        if kind == "torchvision":
+        if kind in ("torchvision", "timm"):  # timm kept torchvision's names
             torch.save(tensors, temporary)
+        elif kind == "onnx":
+            write_onnx(load_encoder(checkpoint), section["augmentation"]["size"], temporary)
         elif kind == "safetensors":
             from safetensors.torch import save_file
 

@@ -187,6 +187,27 @@ def explorer_links(section: dict, out: Path, inputs: list[tuple[str, Path]]) -> 
     return f"<ul>{''.join(links)}</ul>"
 
 
+def published_tables(section: dict, inputs: list[tuple[str, Path]]) -> str:
+    """The paper's tables, ours below the published rows."""
+    from invp import published
+
+    parts = []
+    for about, rows in published.of_inputs(section, inputs).values():
+        header, body = published.words_of(about, rows)
+        lines = [f"<tr>{''.join(f'<th scope=col>{escaped(w)}</th>' for w in header)}</tr>"]
+        for row, words in zip(rows, body, strict=True):
+            lines.append(f"<tr{' class=ours' if row.ours else ''}>{''.join(f'<td>{escaped(w)}</td>' for w in words)}</tr>")
+        parts.append(
+            f"<details><summary>{escaped(about['title'])}</summary><div class=scroll><table>{''.join(lines)}</table></div></details>"
+        )
+    if not parts:
+        return ""
+    return (
+        "".join(parts)
+        + "<p class=note>A difference is given only where our number is of the same data set; the last column says what else differs.</p>"
+    )
+
+
 def facts(section: dict, rows: list[dict]) -> str:
     """The study in one paragraph, from its own numbers."""
     column = section["columns"][0]
@@ -215,6 +236,7 @@ def run(section: dict, inputs: list[tuple[str, Path]], out: Path, comparison: Pa
         "Results": html_table(header, body, best=True)
         + f"<p class=note>{escaped(note(section))}</p>"
         + "<p><a href=comparison.html>Compare the experiments</a>: against views and time, and tests over seeds.</p>",
+        "Beside the paper": published_tables(section, inputs),
         "Experiments": f"<dl>{titles}</dl>",
         "Learning and graphs over the stages": curve_plots(section, inputs, rows) + stage_table(section, rows),
         "Neighbour graphs to look at": explorer_links(section, out, inputs),

@@ -78,6 +78,7 @@ def summary(study: dict) -> dict:
         name: {
             "title": e["title"],
             "objective": e["objective"]["name"],
+            "objective_options": e["objective"],
             "encoder": e["encoder"]["name"],
             "head": e["head"]["kind"],
             "dataset": e["dataset_id"],

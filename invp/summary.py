@@ -51,10 +51,12 @@ def folded(rows: list[dict], experiment: str, column: str, stage: int) -> tuple[
     values = [
         r["value"] for r in rows if (r["experiment"], r["stage"], r["source"], r["metric"]) == (experiment, stage, source, metric)
     ]
-    if not values:
-        return None
-    deviation = statistics.stdev(values) if len(values) > 1 else math.nan
-    return statistics.fmean(values), deviation, len(values)
+    return spread(values) if values else None
+
+
+def spread(values: list[float]) -> tuple[float, float, int]:
+    """Mean, sample standard deviation (NaN for one) and number of values."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan, len(values)
 
 
 def cell(value: tuple[float, float, int] | None, plus: str = " ± ") -> str:
@@ -113,8 +115,17 @@ def note(section: dict) -> str:
 
 
 def run(section: dict, inputs: list[tuple[str, Path]], outputs: dict[str, Path]) -> None:
-    """Writes summary.csv and the study's table as text, Markdown and LaTeX."""
-    rows = rows_of(section, inputs)
+    """Writes summary.csv, the study's table as text, Markdown and LaTeX, and the paper's tables with ours beside in tables.csv."""
+    from invp import published
+
+    rows = rows_of(section, [(kind, path) for kind, path in inputs if kind != "published"])
+    beside = published.of_inputs(section, inputs)
+    with atomic_path(outputs["tables"]) as temporary, open(temporary, "w", newline="") as file:
+        lines = csv.DictWriter(file, published.CSV_HEADER)
+        lines.writeheader()
+        for key, (_, own) in beside.items():
+            lines.writerows(published.csv_rows(key, own))
+    words = [(about["title"], *published.words_of(about, own)) for about, own in beside.values()]
     with atomic_path(outputs["csv"]) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, HEADER)
         writer.writeheader()
@@ -122,8 +133,9 @@ def run(section: dict, inputs: list[tuple[str, Path]], outputs: dict[str, Path])
     header, body = table(section, rows)
     texts = {
         "table": f"{section['title'] or section['study']}\n{aligned(header, body)}{note(section)}\n",
-        "markdown": f"## {section['title'] or section['study']}\n\n{markdown(header, body)}\n{note(section)}\n",
-        "latex": latex(header, body),
+        "markdown": f"## {section['title'] or section['study']}\n\n{markdown(header, body)}\n{note(section)}\n"
+        + "".join(f"\n## {title}\n\n{markdown(head, lines)}" for title, head, lines in words),
+        "latex": latex(header, body) + "".join(f"\n% {title}\n{latex(head, lines)}" for title, head, lines in words),
     }
     for name, text in texts.items():
         with atomic_path(outputs[name]) as temporary:

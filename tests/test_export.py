@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 
 from invp.config import Encoder as EncoderOptions
 from invp.config import structured
+from invp.errors import UserError
 from invp.export import detectron2_name, load_encoder, run
 from invp.files import canonical_json
 from invp.models.encoders import build_encoder
@@ -44,6 +45,37 @@ def test_safetensors_and_load_encoder(checkpoint, tmp_path):
     assert load_file(tmp_path / "w.safetensors").keys() == encoder.state_dict().keys()
     images = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(features(load_encoder(path), images), features(encoder, images))
+
+
+def test_timm_loads_it_and_computes_the_same(checkpoint, tmp_path):
+    timm = pytest.importorskip("timm")
+    path, encoder = checkpoint
+    run(path, "timm", tmp_path / "w.pth")
+    network = timm.create_model("resnet18", pretrained=False, num_classes=0)
+    network.load_state_dict(torch.load(tmp_path / "w.pth", weights_only=True))
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(features(network, images), features(encoder, images))
+
+
+def test_onnx_runs_elsewhere_with_any_batch(checkpoint, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path, encoder = checkpoint
+    run(path, "onnx", tmp_path / "w.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "w.onnx", providers=["CPUExecutionProvider"])
+    for count in (1, 5):
+        images = torch.randn(count, 3, 64, 64)
+        found = session.run(["features"], {"images": images.numpy()})[0]
+        torch.testing.assert_close(torch.from_numpy(found), features(encoder, images), atol=1e-3, rtol=1e-3)
+
+
+def test_networks_that_timm_does_not_have_are_refused(tmp_path):
+    options = structured(EncoderOptions, {"name": "resnet18", "stem": "cifar"}, "test")
+    encoder = build_encoder(options, 32)
+    section = canonical_json({"encoder": options, "augmentation": {"size": 32}})
+    state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    torch.save({"objective": state, "section": section}, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="stem cifar.*timm has no such network"):
+        run(tmp_path / "checkpoint.pt", "timm", tmp_path / "w.pth")
 
 
 def test_detectron2s_names(checkpoint, tmp_path):

@@ -3,6 +3,7 @@
 G heads of the grid, B batch, F features, C classes.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,28 +39,31 @@ def train_heads(features: Tensor, labels: Tensor, num_classes: int, grid: list[t
 
     A softmax head's gradient needs no autograd: p - y. All start at zero.
     """
-    device = features.device
-    rate = torch.tensor([pair[0] for pair in grid], device=device)[:, None, None]
-    decay = torch.tensor([pair[1] for pair in grid], device=device)[:, None, None]
-    weight = torch.zeros(len(grid), features.shape[1], num_classes, device=device)
-    bias = torch.zeros(len(grid), 1, num_classes, device=device)
+    device, heads = features.device, len(grid)
+    rate, decay = torch.tensor(grid, device=device).T
+    # All heads lie side by side, FxCxG, so that a step is two products of matrices for all of them, and the softmax runs along them.
+    weight = torch.zeros(features.shape[1], num_classes, heads, device=device)
+    bias = torch.zeros(num_classes, heads, device=device)
     momenta = torch.zeros_like(weight), torch.zeros_like(bias)
     steps = -(-len(features) // batch_size)
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
         order = torch.randperm(len(features), generator=generator)
         for step, index in enumerate(order.split(batch_size)):
-            scale = 0.5 * (1 + np.cos(np.pi * (epoch * steps + step) / (epochs * steps)))
+            scale = 0.5 * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps)))
             index = index.to(device)
-            batch = features[index]
-            error = torch.softmax(torch.matmul(batch, weight) + bias, 2)  # GxBxC
-            error[:, torch.arange(len(index), device=device), labels[index]] -= 1
+            batch = features.index_select(0, index)
+            scores = torch.addmm(bias.view(-1), batch, weight.view(len(weight), -1)).view(len(index), num_classes, heads)
+            error = torch.softmax(scores, 1)
+            error[torch.arange(len(index), device=device), labels[index]] -= 1
             error /= len(index)
-            gradients = torch.matmul(batch.T, error) + decay * weight, error.sum(1, keepdim=True)
-            for value, momentum, gradient in zip((weight, bias), momenta, gradients, strict=True):
+            slope = torch.mm(batch.T, error.view(len(index), -1)).view_as(weight)
+            for value, momentum, gradient in zip(
+                (weight, bias), momenta, (slope.addcmul_(weight, decay), error.sum(0)), strict=True
+            ):
                 momentum.mul_(0.9).add_(gradient)
-                value.sub_(scale * rate * momentum)
-    return weight, bias[:, 0]
+                value.addcmul_(momentum, rate, value=-scale)
+    return weight.permute(2, 0, 1).contiguous(), bias.T.contiguous()
 
 
 @dataclass

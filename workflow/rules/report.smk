@@ -29,6 +29,7 @@ rule figure:
 
 rule summary:
     input:
+        published="config/published.yaml",
         metrics=evaluation_metrics(),
         graphs=graph_summaries(),
         curves=curves(),
@@ -37,6 +38,7 @@ rule summary:
         table="results/summary.txt",
         markdown="results/summary.md",
         latex="results/summary.tex",
+        tables="results/tables.csv",
         record="results/summary.record.json",
     log:
         "results/logs/summary.log",
@@ -52,12 +54,13 @@ rule summary:
         words=words,
     shell:
         "python -m invp summary --section {params.section:q} --code {params.code} --input {params.words}"
-        " --output csv={output.csv} table={output.table} markdown={output.markdown} latex={output.latex}"
+        " --output csv={output.csv} table={output.table} markdown={output.markdown} latex={output.latex} tables={output.tables}"
         " record={output.record} > {log} 2>&1"
 
 
 rule report:
     input:
+        published="config/published.yaml",
         csv=rules.summary.output.csv,
         markdown=rules.summary.output.markdown,
         metrics=evaluation_metrics(),

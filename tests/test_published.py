@@ -1,0 +1,112 @@
+"""The paper's tables with ours beside: what belongs in which column, differences, and marks where protocols differ."""
+
+from pathlib import Path
+
+import pytest
+
+from invp import published
+from invp.summary import latex, markdown
+
+TABLES = published.read_published(Path(__file__).resolve().parent.parent / "config" / "published.yaml")
+
+
+def about(**changes):
+    return {
+        "title": "", "objective": "invp", "objective_options": {"name": "invp", "positives": "hard", "hard_negatives": True},
+        "encoder": "resnet50", "head": "linear", "dataset": "imagenet", "epochs": 800, "stages": [400, 800], **changes,
+    }  # fmt: skip
+
+
+def metrics(plugin, values, data="imagenet", stage=800, experiment="a", **options):
+    return {
+        "experiment": experiment, "stage": stage, "eval": plugin, "evaluation": {"name": plugin, **options},
+        "metrics": values, "protocol": {"data": data},
+    }  # fmt: skip
+
+
+def rows(content, **changes):
+    section = {"experiments": ["a"], "loaded": {"a": about(**changes)}}
+    found = published.tables_of(section, TABLES, content)
+    return {key: own[-1] for key, (_, own) in found.items() if own[-1].ours}
+
+
+def test_every_table_is_whole():
+    assert list(TABLES) == ["linear_classification", "semi_supervised", "transfer", "detection", "ablation"]
+    for table in TABLES.values():
+        assert all(len(row) == len(table["columns"]) for row in table["rows"])
+        assert set(table["measured"]) <= set(table["columns"]) and table["columns"][0] == "method"
+        for rule in table["compare"]:
+            own = {"objective_options": rule["objective"], "head": rule.get("head", "linear")}
+            assert published.compared_row(table, own)["method"] == rule["method"], "every rule leads to its row"
+
+
+def test_the_same_protocol_has_a_difference_and_no_mark():
+    row = rows([metrics("linear_blocks", {"top1": 68.0})])["linear_classification"]
+    assert row.values == {"imagenet_top1": (68.0, pytest.approx(float("nan"), nan_ok=True), 1)}
+    assert row.differences == {"imagenet_top1": pytest.approx(0.3)} and row.differs == [] and row.compared == "InvP ResNet-50"
+
+
+def test_seeds_are_folded():
+    row = rows([metrics("linear_blocks", {"top1": v}) for v in (66.0, 68.0)])["linear_classification"]
+    assert row.values["imagenet_top1"] == (67.0, pytest.approx(2**0.5), 2)
+
+
+def test_an_mlp_head_is_held_against_the_mlp_row():
+    row = rows([metrics("linear_blocks", {"top1": 71.0})], head="mlp")["linear_classification"]
+    assert row.compared == "InvP ResNet-50-MLP" and row.differences["imagenet_top1"] == pytest.approx(-0.3)
+
+
+def test_another_set_network_and_length_are_marked_and_have_no_difference():
+    changes = {"dataset": "digits", "encoder": "resnet_small", "stages": [90], "head": "mlp"}
+    row = rows([metrics("linear", {"top1": 99.0}, data="digits", stage=90)], **changes)["linear_classification"]
+    assert row.differences == {} and row.differs == [
+        "pretrained on digits", "network resnet_small", "90 epochs, not 800", "imagenet_top1 on digits",
+        "imagenet_top1 by linear, not linear_blocks",
+    ]  # fmt: skip
+
+
+def test_only_its_own_set_fills_places_and_a_transfer_column():
+    content = [metrics("linear_blocks", {"top1": 50.0}, data="places205"), metrics("linear_blocks", {"top1": 60.0})]
+    row = rows(content)["linear_classification"]
+    assert row.values["places205_top1"][0] == 50 and row.values["imagenet_top1"][0] == 60
+    assert rows([metrics("transfer", {"score": 97.0}, data="digits")]) == {}
+    assert rows([metrics("transfer", {"score": 97.0}, data="oxford-pets")])["transfer"].differences == {"pets": pytest.approx(7.6)}
+
+
+def test_options_tell_one_per_cent_from_ten():
+    content = [metrics("semi_supervised", {"top5": 70.0}, share=0.01), metrics("semi_supervised", {"top5": 85.0}, share=0.1)]
+    content[1]["eval"] = "semi-10"
+    row = rows(content)["semi_supervised"]
+    assert {c: v[0] for c, v in row.values.items()} == {"top5_1pct": 70.0, "top5_10pct": 85.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({"positives": "knn"}, "KNN positives (K=50)"), ({"positives": "easy"}, "without hard positives"),
+     ({"hard_negatives": False, "positives": "hard"}, "without hard negatives")],
+)  # fmt: skip
+def test_an_ablation_finds_its_row(options, name):
+    own = {"name": "invp", "positives": "hard", "hard_negatives": True, **options}
+    row = rows([metrics("linear_blocks", {"top1": 60.0}, stage=200)], stages=[200], objective_options=own)["ablation"]
+    assert row.compared == name and "epochs" not in " ".join(row.differs)
+
+
+def test_an_untrained_network_is_held_against_nobody():
+    row = rows([metrics("linear_blocks", {"top1": 5.0}, stage=0)], stages=[0])["linear_classification"]
+    assert row.compared == "" and row.differences == {}
+
+
+def test_only_the_last_stage_counts():
+    assert rows([metrics("linear_blocks", {"top1": 5.0}, stage=400)]) == {}
+
+
+def test_the_words_and_the_csv():
+    section = {"experiments": ["a"], "loaded": {"a": about()}}
+    table, own = published.tables_of(section, TABLES, [metrics("linear_blocks", {"top1": 68.0})])["linear_classification"]
+    header, body = published.words_of(table, own)
+    assert all(len(line) == len(header) for line in body) and len(body) == 22
+    assert body[-1][0] == "ours: a" and "imagenet_top1 +0.30 (InvP ResNet-50)" in body[-1] and "67.7" in body[-3]
+    assert "| ours: a |" in markdown(header, body) and r"imagenet\_top1" in latex(header, body)
+    lines = published.csv_rows("t", own)
+    assert lines[-1]["value"] == 68.0 and lines[-1]["difference"] == pytest.approx(0.3) and lines[0]["source"] == "published"
+    assert set(lines[0]) == set(published.CSV_HEADER)
