@@ -23,8 +23,8 @@ class Row:
     differs: list[str] = field(default_factory=list)
 
 
-def measured(spec: dict, metrics: list[dict]) -> tuple[list[float], str, str] | None:
-    """The numbers over seeds that belong in a column, the set that they were measured on, and the evaluation's plug-in."""
+def measured(spec: dict, metrics: list[dict]) -> tuple[list[float], dict, str] | None:
+    """The numbers over seeds that belong in a column, their protocol, and the evaluation's plug-in."""
     for substitute in (False, True):
         for name in spec["evaluations"]:
             found = [
@@ -35,7 +35,7 @@ def measured(spec: dict, metrics: list[dict]) -> tuple[list[float], str, str] | 
             ]  # fmt: skip
             if found:
                 one = [m for m in found if m["eval"] == found[0]["eval"]]
-                return [m["metrics"][spec["metric"]] for m in one], one[0]["protocol"]["data"], name
+                return [m["metrics"][spec["metric"]] for m in one], one[0]["protocol"], name
     return None
 
 
@@ -71,11 +71,14 @@ def our_row(table: dict, name: str, about: dict, metrics: list[dict]) -> Row | N
         row.differs.append(f"network {about['encoder']}")
     if epochs and stage != epochs:
         row.differs.append(f"{stage} epochs, not {epochs}")
-    for column, (values, data, plugin) in found.items():
+    for column, (values, protocol, plugin) in found.items():
         spec = table["measured"][column]
         row.values[column] = spread(values)
-        if data != spec["data"]:
-            row.differs.append(f"{column} on {data}")
+        images = protocol.get("test_images")
+        if protocol["data"] != spec["data"]:
+            row.differs.append(f"{column} on {protocol['data']}")
+        elif images != spec.get("test_images", images):
+            row.differs.append(f"{column} on {images:,} images, not {spec['test_images']:,}")
         elif published and published.get(column) is not None:
             row.differences[column] = row.values[column][0] - published[column]
         if plugin != spec["evaluations"][0]:

@@ -187,6 +187,55 @@ def explorer_links(section: dict, out: Path, inputs: list[tuple[str, Path]]) -> 
     return f"<ul>{''.join(links)}</ul>"
 
 
+def evaluation_details(section: dict, inputs: list[tuple[str, Path]]) -> str:
+    """Of the first seed's evaluations at the last stage: the confusion of classes, scores by class and the loss, folded away."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    parts = []
+    for kind, path in inputs:
+        if kind != "metrics":
+            continue
+        content = read_json(path)
+        details, classes = content["details"], content["details"].get("classes", [])
+        last = section["loaded"][content["experiment"]]["stages"][-1]
+        confusion = details.get("confusion")
+        scores = details.get("average_precision") or [
+            {"class": n, "accuracy": v} for n, v in zip(classes, details.get("accuracy_by_class", []), strict=False)
+        ]
+        if (content["seed"], content["stage"]) != (section["seeds"][0], last) or not (confusion or scores):
+            continue
+        drawn = [name for name, wanted in (("confusion", confusion), ("loss", details.get("loss"))) if wanted]
+        images = ""
+        if drawn:
+            figure, panels = pyplot.subplots(1, len(drawn), figsize=(3.4 * len(drawn), 3.0), squeeze=False, layout="constrained")
+            for axes, name in zip(panels[0], drawn, strict=True):
+                if name == "loss":
+                    axes.plot(details["loss"], color=PALETTE[0])
+                    axes.set(xlabel="epoch or part", ylabel="training loss")
+                    continue
+                shares = [[n / max(1, sum(row)) for n in row] for row in confusion]
+                axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
+                axes.set(xlabel="answer", ylabel="class")
+                if len(classes) <= 20:
+                    axes.set_xticks(range(len(classes)), classes, fontsize=6, rotation=90 if max(map(len, classes)) > 2 else 0)
+                    axes.set_yticks(range(len(classes)), classes, fontsize=6)
+            data = io.BytesIO()
+            figure.savefig(data, format="png", dpi=80)
+            pyplot.close(figure)
+            words = f"Confusion of classes in {content['eval']} of {content['experiment']}"
+            images = f'<img src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}" alt="{escaped(words)}">'
+        header = list(scores[0]) if scores else []
+        body = [["-" if row[k] is None else _words(row[k]) for k in header] for row in scores[:100]]
+        parts.append(
+            f"<details class=card><summary>{escaped(content['experiment'])}, {escaped(content['eval'])}</summary>{images}"
+            f"{html_table(header, body) if body else ''}</details>"
+        )
+    return "".join(parts)
+
+
 def published_tables(section: dict, inputs: list[tuple[str, Path]]) -> str:
     """The paper's tables, ours below the published rows."""
     from invp import published
@@ -241,6 +290,7 @@ def run(section: dict, inputs: list[tuple[str, Path]], out: Path, comparison: Pa
         "Learning and graphs over the stages": curve_plots(section, inputs, rows) + stage_table(section, rows),
         "Neighbour graphs to look at": explorer_links(section, out, inputs),
         "Figures": figures_of(inputs),
+        "Confusion and scores by class": evaluation_details(section, inputs),
         "What each number means": protocol_cards(inputs),
         "Cost and origin of each stage": cost_table(inputs),
         "To repeat it": f"<p><code>snakemake --profile profiles/local all</code> at the commit above makes every number here; "

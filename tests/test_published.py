@@ -10,6 +10,9 @@ from invp.summary import latex, markdown
 TABLES = published.read_published(Path(__file__).resolve().parent.parent / "config" / "published.yaml")
 
 
+IMAGES = {"imagenet": 50000, "places205": 20500, "oxford-pets": 3669, "voc2007": 4952}
+
+
 def about(**changes):
     return {
         "title": "", "objective": "invp", "objective_options": {"name": "invp", "positives": "hard", "hard_negatives": True},
@@ -20,7 +23,7 @@ def about(**changes):
 def metrics(plugin, values, data="imagenet", stage=800, experiment="a", **options):
     return {
         "experiment": experiment, "stage": stage, "eval": plugin, "evaluation": {"name": plugin, **options},
-        "metrics": values, "protocol": {"data": data},
+        "metrics": values, "protocol": {"data": data, "test_images": IMAGES.get(data, 360)},
     }  # fmt: skip
 
 
@@ -71,6 +74,13 @@ def test_only_its_own_set_fills_places_and_a_transfer_column():
     assert row.values["places205_top1"][0] == 50 and row.values["imagenet_top1"][0] == 60
     assert rows([metrics("transfer", {"score": 97.0}, data="digits")]) == {}
     assert rows([metrics("transfer", {"score": 97.0}, data="oxford-pets")])["transfer"].differences == {"pets": pytest.approx(7.6)}
+
+
+def test_a_part_of_the_official_test_set_is_not_it():
+    content = metrics("svm", {"map": 60.0}, data="voc2007")
+    content["protocol"]["test_images"] = 24
+    row = rows([content])["linear_classification"]
+    assert row.differences == {} and row.differs == ["voc2007_map on 24 images, not 4,952"]
 
 
 def test_options_tell_one_per_cent_from_ten():

@@ -1,0 +1,135 @@
+"""Every evaluation in one study from one command: digits, a tree in PASCAL VOC's layout, and folders of classes, all generated here."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from invp import prepare
+from invp.config import plugin_options
+from invp.data import Shards
+from invp.plugins import plugin_names
+
+EXPERIMENT = """\
+extends: smoke-invp
+title: Every evaluation
+evaluations:
+  knn: {}
+  linear: {epochs: 5}
+  linear-blocks: {epochs: 3, learning_rates: [0.1, 0.3], weight_decays: [0.0]}
+  svm: {dataset: {name: voc2007, classes: ["0", "1"]}, costs: [0.1, 1.0]}
+  embedding-statistics: {}
+  semi-1pct: {name: semi_supervised, share: 0.01, batch_size: 10, epochs: 5}
+  semi-10pct: {name: semi_supervised, share: 0.1, batch_size: 32, epochs: 5, learning_rate: 0.01}
+  transfer:
+    dataset: {name: image_folder, folder: folders}
+    metric: mean_per_class
+    learning_rates: [0.00001, 0.1]
+    weight_decays: [0.0]
+    steps: 40
+    batch_size: 32
+    crop_scale: [0.8, 1.0]
+    flip: false
+  layer-readout: {dataset: {name: composites, size: 16, train_images: 100, test_images: 50}, components: 20, splits: 2, costs: [0.01]}
+  detection:
+    dataset: {name: voc2007, classes: ["0", "1"]}
+    steps: 100
+    batch_size: 4
+    drops: [80]
+    warmup: 10
+    train_sizes: [64]
+    test_size: 64
+    longest: 64
+    anchors: [12, 18, 26]
+    pooled: 7
+    regions: 64
+    curve: [0, 100]
+figures: {training-curves: false}
+"""
+STUDY = "config/studies/every-evaluation.yaml"
+
+
+def write_folders(root: Path, digits: dict[str, Path]) -> None:
+    """root/{train,val,test}/CLASS/*.png: 20, 8 and 12 digits of each of four classes."""
+    shards = Shards(digits["train"])
+    for label in range(4):
+        numbers = (shards.labels == label).nonzero()[:40, 0]
+        for place, (number, pixels) in enumerate(zip(numbers.tolist(), shards.images(numbers), strict=True)):
+            part = "train" if place < 20 else "val" if place < 28 else "test"
+            path = root / part / f"digit {label}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[0].numpy()).resize((32, 32)).save(path)
+
+
+@pytest.fixture(scope="module")
+def project(finished, digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluations")
+    sys.path.insert(0, str(Path(__file__).parent.parent / "evals"))
+    from test_detection import SCENES, as_voc
+
+    for split, name in (("train", "trainval"), ("test", "test")):
+        prepare.run("scenes", plugin_options("datasets", SCENES, "test"), split, None, folder / split, 2)
+        as_voc(Shards(folder / split), folder / "data", name)
+    (folder / "data/VOCdevkit/VOC2007/ImageSets/Main/val.txt").write_text("")
+    write_folders(folder / "data/folders", digits)
+    project = finished.copy(folder / "project")
+    (project.folder / "config/experiments/smoke-evaluations.yaml").write_text(EXPERIMENT)
+    (project.folder / STUDY).write_text("study: every-evaluation\nexperiments: [smoke-evaluations]\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INVP_DATA", str(folder / "data"))
+        project.snakemake("all", study=STUDY)
+        yield project
+
+
+def result(project, name: str) -> dict:
+    return json.loads((project.folder / f"results/smoke-evaluations/seed-0/evals/{name}/stage-2/metrics.json").read_text())
+
+
+def test_every_plugin_was_run_and_has_a_protocol_card(project):
+    paths = sorted((project.folder / "results/smoke-evaluations/seed-0/evals").glob("*/stage-2/metrics.json"))
+    contents = [json.loads(path.read_text()) for path in paths]
+    assert {c["evaluation"]["name"] for c in contents} == set(plugin_names("evals"))
+    for content in contents:
+        assert {"kind", "data", "trained_on", "network", "epoch", "seed"} <= set(content["protocol"]), content["eval"]
+        assert content["record"]["section"]["evaluation"] == content["evaluation"] and content["metrics"]
+    assert "0 faults" in project.invp("verify")
+
+
+def test_detection_rises_from_zero_and_the_others_from_chance(project):
+    first, last = result(project, "detection")["details"]["curve"]
+    assert first["ap"] < 1 < 5 < last["ap"] and result(project, "detection")["metrics"]["ap50"] > 10
+    assert result(project, "knn")["metrics"]["top1"] > 40 and result(project, "linear")["metrics"]["top1"] > 60
+    assert result(project, "semi-10pct")["metrics"]["top1"] > 20 and result(project, "svm")["metrics"]["map"] > 40
+    transfer = result(project, "transfer")
+    assert transfer["metrics"]["score"] > 50 and transfer["protocol"]["chosen"]["learning_rate"] == 0.1
+    assert "own validation split" in transfer["protocol"]["choice"], "image_folder's val"
+
+
+def test_few_labels_are_listed(project):
+    assert len(result(project, "semi-1pct")["details"]["subset"]) == 10
+    assert len(result(project, "semi-10pct")["details"]["subset"]) == 140
+
+
+def test_the_papers_tables_are_beside_ours(project):
+    text = (project.folder / "results/summary.md").read_text()
+    for number in (1, 2, 4, 5):
+        assert f"## Table {number}" in text
+    assert "ours: smoke-evaluations" in text and "not comparable" in text and "pretrained on digits" in text
+    lines = (project.folder / "results/tables.csv").read_text().splitlines()
+    assert lines[0].startswith("table,source,method") and sum(",ours," in line for line in lines) == 8
+    assert "voc2007_map on 24 images, not 4,952" in text
+    page = (project.folder / "results/report.html").read_text()
+    assert "Beside the paper" in page and "ours: smoke-evaluations" in page and "Confusion" in page
+
+
+def test_an_evaluations_option_reruns_that_evaluation(project):
+    plan = project.planned(study=STUDY)
+    assert plan == {}
+    path = "config/experiments/smoke-evaluations.yaml"
+    project.edit(path, "linear: {epochs: 5}", "linear: {epochs: 6}")
+    assert project.planned(study=STUDY) == {"evaluate": 1, "summary": 1, "report": 1}
+    project.edit(path, "linear: {epochs: 6}", "linear: {epochs: 5}")
+    project.edit("config/published.yaml", "[InvP, 63.3]", "[InvP, 63.4]")
+    assert project.planned(study=STUDY) == {"summary": 1, "report": 1}
