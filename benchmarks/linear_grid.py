@@ -27,7 +27,7 @@ from invp.provenance import device_name, versions
 
 FLOOR = 10.0
 GRID = [(rate, decay) for rate in np.logspace(-3, 0, 9).tolist() for decay in (0.0, 1e-5, 1e-4, 1e-3, 1e-2)]
-SMALL = {"name": "resnet_small", "stem": "imagenet", "norm": "batch", "width": 16, "blocks": 2, "zero_init_residual": False}
+SMALL = {"name": "resnet_small", "stem": "imagenet", "norm": "batch", "width": 8, "blocks": 2, "zero_init_residual": False}
 
 
 def in_turns(sides: dict, rounds: int) -> dict[str, float]:
@@ -90,7 +90,7 @@ def blocks(rounds: int, scratch: Path) -> dict:
     torch.manual_seed(0)
     encoder = build_encoder(SMALL, 32).eval()
     inputs = SimpleNamespace(encoder=encoder, size=32, mean=[0.3] * 3, std=[0.4] * 3)
-    shards, epochs = Shards(scratch / "train"), 10
+    shards, epochs = Shards(scratch / "train"), 5
     config = linear_blocks.Config(learning_rates=[0.1], weight_decays=[0.0], epochs=epochs)
     common = {"size": 32, "mean": inputs.mean, "std": inputs.std, "device": "cpu"}
 

@@ -34,6 +34,8 @@ class Augmentation:
     grayscale: float = 0.0
     blur_sigma: list[float] = field(default_factory=lambda: [0.1, 2.0])
     blur_probability: float = 0.0
+    # Of photographs in training: pillow, in the job's threads, or torchcodec, on the device, where JPEG's chroma differs a little on a GPU.
+    decoder: str = "pillow"
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
 
@@ -44,6 +46,8 @@ class Augmentation:
         for name in ("jitter_probability", "grayscale", "blur_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"augmentation.{name} must be between 0 and 1, not {getattr(self, name)}")
+        if self.decoder not in ("pillow", "torchcodec"):
+            raise UserError(f"augmentation.decoder is {self.decoder!r}; valid: pillow, torchcodec")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise UserError(f"augmentation.crop_scale must rise within (0, 1], unlike {self.crop_scale}")
 

@@ -196,6 +196,11 @@ def train_batches(
             yield step, index, [augmentation(images, (seed, epoch, step, view), rows, batch_size) for view in range(views)]
         return
     inner = Augment(augmentation.after_crop())
+    if augmentation.options.decoder == "torchcodec":
+        for step, index in zip(steps, indices, strict=True):
+            crops = (crops_on_device(shards, index, augmentation, (seed, epoch, view), device) for view in range(views))
+            yield step, index, [inner(each, (seed, epoch, step, view), rows, batch_size) for view, each in enumerate(crops)]
+        return
     # One thread of arithmetic a worker: they share the cores as they are.
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         # PIL and torch work outside the interpreter's lock; two batches are made while the one before is trained on.
@@ -245,6 +250,40 @@ def _photographs(
     numbers = index[part.start - first : part.stop - first]
     crops = torch.stack([_cropped(shards, int(i), augmentation, (seed, epoch, view)) for i in numbers])
     return crops if device.type == "cuda" else inner(crops, key, part, batch_size)
+
+
+def crops_on_device(
+    shards: Shards, index: Tensor, augmentation: Augment, key: tuple[int, int, int], device: torch.device
+) -> Tensor:
+    """The crops of _cropped, decoded by torchcodec on the device (nvJPEG on a GPU): uint8 Bx3xsizexsize there.
+
+    What is no JPEG, or is one that torchcodec cannot decode, is decoded by Pillow.
+    """
+    try:
+        from torchcodec.decoders import decode_jpeg
+    except ImportError as error:
+        raise UserError(f"augmentation.decoder is torchcodec, which cannot be imported ({error}): pip install torchcodec") from None
+    contents = [shards.encoded(int(i)) for i in index]
+    jpeg = [i for i, content in enumerate(contents) if content[:2] == b"\xff\xd8"]
+    images: list[Tensor | None] = [None] * len(contents)
+    try:
+        for i, image in zip(jpeg, decode_jpeg([contents[i] for i in jpeg], device=device) if jpeg else [], strict=True):
+            images[i] = image
+    except RuntimeError:  # one of them: each alone
+        for i in jpeg:
+            try:
+                images[i] = decode_jpeg(contents[i], device=device)
+            except RuntimeError:
+                continue
+    options, (seed, epoch, view), crops = augmentation.options, key, []
+    for number, image in zip(index.tolist(), images, strict=True):
+        if image is None:
+            image = torch.from_numpy(np.array(shards.decoded(number))).permute(2, 0, 1).to(device)
+        generator = torch.Generator().manual_seed(mixed_seed(seed, epoch, view, number))
+        top, left, h, w = (int(v) for v in crop_boxes(1, *image.shape[1:], options.crop_scale, options.crop_ratio, generator)[0])
+        part = image[None, :, top : top + h, left : left + w].float()
+        crops.append(F.interpolate(part, (options.size, options.size), mode="bilinear", antialias=True)[0])
+    return torch.stack(crops).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _cropped(shards: Shards, number: int, augmentation: Augment, key: tuple[int, int, int]) -> Tensor:

@@ -15,7 +15,7 @@ from PIL import Image
 from invp import prepare
 from invp.augment import Augment, Augmentation
 from invp.config import plugin_options
-from invp.data import Shards, epoch_order, eval_batches, train_batches
+from invp.data import Shards, _cropped, crops_on_device, epoch_order, eval_batches, train_batches
 from invp.errors import UserError
 
 CPU = torch.device("cpu")
@@ -114,6 +114,47 @@ def test_the_order_is_a_permutation_by_seed_and_epoch():
     assert all(sorted(order.tolist()) == list(range(100)) for order in orders)
     assert len({tuple(order.tolist()) for order in orders}) == 4
     assert torch.equal(orders[0], epoch_order(100, 0, 1))
+
+
+def test_torchcodec_gives_the_crops_that_pillow_gives(tmp_path):
+    """On a CPU both decode alike; they differ in how they resize. PNG and a damaged JPEG go through Pillow."""
+    pytest.importorskip("torchcodec")
+    folder, rng = tmp_path / "data" / "pets" / "train" / "cat", np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for i in range(6):
+        smooth = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((120, 90 + i), Image.Resampling.BICUBIC)
+        smooth.save(folder / f"{i}.{'png' if i == 3 else 'jpg'}", **({} if i == 3 else {"quality": 95}))
+    shards = prepared("image_folder", tmp_path / "data", tmp_path / "out", folder="pets")
+    index, key = torch.arange(6), (0, 1, 0)
+    augment = Augment(Augmentation(size=32, decoder="torchcodec"))
+    ours = crops_on_device(shards, index, augment, key, CPU).float()
+    pillows = torch.stack([_cropped(shards, i, augment, key) for i in range(6)]).float()
+    assert ours.shape == (6, 3, 32, 32) and (ours - pillows).abs().mean() < 3
+    assert (ours - pillows[[1, 2, 3, 4, 5, 0]]).abs().mean() > 10, "each image has its own crop"
+    common = {
+        "order": index,
+        "batch_size": 3,
+        "start_step": 0,
+        "rank": 0,
+        "world": 1,
+        "device": CPU,
+        "seed": 0,
+        "epoch": 1,
+        "views": 2,
+    }
+    batches = list(train_batches(shards, augmentation=augment, **common))
+    assert [step for step, _, _ in batches] == [0, 1] and not torch.equal(*batches[0][2])
+    again = list(train_batches(shards, augmentation=augment, **{**common, "start_step": 1}))
+    assert torch.equal(again[0][2][0], batches[1][2][0])
+
+
+def test_a_missing_decoder_is_named(photographs, tmp_path, monkeypatch):
+    shards = prepared("image_folder", photographs, tmp_path / "out", folder="pets")
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    with pytest.raises(UserError, match="pip install torchcodec"):
+        crops_on_device(shards, torch.arange(2), Augment(Augmentation(size=16)), (0, 1, 0), CPU)
+    with pytest.raises(UserError, match="valid: pillow, torchcodec"):
+        Augmentation(decoder="gpu")
 
 
 @pytest.mark.parametrize("kind", ["pixels", "photographs"])

@@ -23,6 +23,11 @@ class VOCConfig(PhotoConfig):
     val: str = "val"
     classes: list[str] = field(default_factory=lambda: list(CLASSES))
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.short_side:
+            raise UserError("short_side must be 0 for sets with boxes, which would no longer lie where their objects are")
+
 
 def check_voc_root(config: VOCConfig, root: Path) -> None:
     for part in ("JPEGImages", "Annotations", f"ImageSets/Main/{config.train}.txt"):
