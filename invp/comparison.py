@@ -109,14 +109,14 @@ def read_outs(section: dict, metrics: list[dict]) -> str:
         layers = list(next(iter(experiments.values())))
         series = {
             name: [
-                (i, statistics.fmean(own[layer]), statistics.pstdev(own[layer])) for i, layer in enumerate(layers) if layer in own
+                (i, statistics.fmean(own[layer]), statistics.stdev(own[layer])) for i, layer in enumerate(layers) if layer in own
             ]
             for name, own in experiments.items()
         }
         reference = section["reference"] or section["experiments"][0]
         header, body, p_values = ["experiment", *layers, "t-test at the last layer", "p, Holm"], [], []
         for name, own in experiments.items():
-            values = [f"{statistics.fmean(own[layer]):.2f} ± {statistics.pstdev(own[layer]):.2f}" for layer in layers]
+            values = [f"{statistics.fmean(own[layer]):.2f} ± {statistics.stdev(own[layer]):.2f}" for layer in layers]
             tested = name != reference and reference in experiments and layers[-1] in experiments[reference]
             test = welch(experiments[reference][layers[-1]], own[layers[-1]]) if tested else None
             p_values.append(test[3] if test else math.nan)

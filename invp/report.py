@@ -73,6 +73,8 @@ def line_plot(series: dict[str, list[tuple]], x_label: str, y_label: str) -> str
             marker="o" if len(points) < 12 else None,
             ms=4,
         )
+    if all(isinstance(point[0], int) for points in series.values() for point in points):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.spines[["top", "right"]].set_visible(False)
@@ -134,16 +136,23 @@ def stage_table(section: dict, rows: list[dict]) -> str:
 
 def protocol_cards(inputs: list[tuple[str, Path]]) -> str:
     """What every evaluation's number means: one card for each distinct protocol."""
-    cards: dict[str, list[str]] = {}
+    cards: dict[str, list[tuple[str, Path]]] = {}
     for kind, path in inputs:
         if kind == "metrics":
             content = read_json(path)
             lines = "".join(
                 f"<dt>{escaped(k.replace('_', ' '))}</dt><dd>{escaped(_words(v))}</dd>" for k, v in content["protocol"].items()
             )
-            cards.setdefault(f"<h3>{escaped(content['eval'])}</h3><dl>{lines}</dl>", []).append(content["experiment"])
-    parts = [f"<details class=card><summary>{escaped(card[4 : card.index('</h3>')])}: {escaped(', '.join(sorted(set(names))))}"
-             f"</summary>{card}</details>" for card, names in cards.items()]  # fmt: skip
+            cards.setdefault(f"<h3>{escaped(content['eval'])}</h3><dl>{lines}</dl>", []).append((content["experiment"], path))
+    parts = []
+    for card, made in cards.items():
+        names = ", ".join(sorted({name for name, _ in made}))
+        again = "".join(f"<br><code>snakemake --profile profiles/local {escaped(path)}</code>" for _, path in made[:3])
+        more = f"<br>and {len(made) - 3} more of this protocol" if len(made) > 3 else ""
+        parts.append(
+            f"<details class=card><summary>{escaped(card[4 : card.index('</h3>')])}: {escaped(names)}</summary>{card}"
+            f"<p class=note>To repeat it, with the study's --configfile:{again}{more}</p></details>"
+        )
     return "".join(parts)
 
 

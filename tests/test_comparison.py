@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from invp.comparison import holm, test_table, welch
+from invp.comparison import holm, read_outs, test_table, welch
 from invp.summary import rows_of
 
 
@@ -57,3 +57,18 @@ def test_seconds_are_those_from_the_beginning(tmp_path):
         inputs.append(("curves", path))
     rows = rows_of({"experiments": ["e"]}, inputs)
     assert [r["value"] for r in rows if r["metric"] == "seconds"] == [2.0, 7.0]
+
+
+def test_read_outs_are_folded_over_seeds_and_splits():
+    def metrics(name, seed, values):
+        details = {"readouts": {"size": {"stem": [0.1, 0.1], "layer1.0": values}}}
+        return {"experiment": name, "seed": seed, "stage": 5, "details": details}
+
+    section = {"experiments": ["a", "b"], "reference": "a", "loaded": {n: {"stages": [5]} for n in "ab"}}
+    numbers = {("a", 0): [0.5, 0.6], ("a", 1): [0.7, 0.8], ("b", 0): [0.1, 0.2], ("b", 1): [0.3, 0.2]}
+    content = [metrics(*key, values) for key, values in numbers.items()]
+    page = read_outs(section, content)
+    assert "0.65 ± 0.13" in page and "0.20 ± 0.08" in page and "<h3>size</h3>" in page
+    difference, _, _, p = welch([0.5, 0.6, 0.7, 0.8], [0.1, 0.2, 0.3, 0.2])
+    assert f"a {difference:+.2f}, p {p:.3g}" in page
+    assert read_outs(section, [{**content[0], "details": {}}]) == ""

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -125,3 +126,11 @@ def test_every_rule_has_log_benchmark_threads_resources_and_names(root):
                 "shell",
             ):
                 assert f"\n    {key}:" in text, f"{name} in {path.name} has no {key}"
+
+
+def test_snakemakes_own_report_holds_summary_and_figures(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    project.snakemake("--report", "made.zip")
+    with zipfile.ZipFile(project.folder / "made.zip") as archive:
+        names = archive.namelist()
+    assert any(name.endswith("summary.csv") for name in names) and any(name.endswith("training-curves.png") for name in names)
