@@ -25,6 +25,10 @@ class Grid:
     batch_size: int = 256
     validation_share: float = 0.1
 
+    def pairs(self) -> list[tuple[float, float]]:
+        """(learning rate, weight decay) of every head."""
+        return [(rate, decay) for rate in self.learning_rates for decay in self.weight_decays]
+
 
 @dataclass
 class Config(Grid):
@@ -33,37 +37,48 @@ class Config(Grid):
     features: str = "feature"
 
 
+class Heads:
+    """All heads of a grid of (learning rate, weight decay), which lie side by side, FxCxG, and start at zero.
+
+    So a step is two products of matrices for all of them, and each is trained as if it were alone. A softmax head's gradient needs no
+    autograd: p - y.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, grid: list[tuple[float, float]], device: torch.device | str):
+        self.rate, self.decay = torch.tensor(grid, device=device).T
+        self.weight = torch.zeros(num_features, num_classes, len(grid), device=device)
+        self.bias = torch.zeros(num_classes, len(grid), device=device)
+        self.momenta = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Scores of features BxF by every head, BxCxG."""
+        flat = torch.addmm(self.bias.view(-1), features, self.weight.view(len(self.weight), -1))
+        return flat.view(len(features), *self.bias.shape)
+
+    def step(self, features: Tensor, labels: Tensor, scale: float) -> None:
+        """One step of SGD with momentum 0.9 on a batch (BxF, B) at `scale` times each head's rate."""
+        error = torch.softmax(self.scores(features), 1)
+        error[torch.arange(len(labels), device=labels.device), labels] -= 1
+        error /= len(labels)
+        slope = torch.mm(features.T, error.view(len(labels), -1)).view_as(self.weight).addcmul_(self.weight, self.decay)
+        for value, momentum, gradient in zip((self.weight, self.bias), self.momenta, (slope, error.sum(0)), strict=True):
+            momentum.mul_(0.9).add_(gradient)
+            value.addcmul_(momentum, self.rate, value=-scale)
+
+
 def train_heads(features: Tensor, labels: Tensor, num_classes: int, grid: list[tuple[float, float]], *, epochs: int,
                 batch_size: int, seed: int) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Trains all heads of the grid in one pass: weights GxFxC and biases GxC, each as if it were trained alone.
-
-    A softmax head's gradient needs no autograd: p - y. All start at zero.
-    """
-    device, heads = features.device, len(grid)
-    rate, decay = torch.tensor(grid, device=device).T
-    # All heads lie side by side, FxCxG, so that a step is two products of matrices for all of them, and the softmax runs along them.
-    weight = torch.zeros(features.shape[1], num_classes, heads, device=device)
-    bias = torch.zeros(num_classes, heads, device=device)
-    momenta = torch.zeros_like(weight), torch.zeros_like(bias)
+    """Trains all heads of the grid in one pass, with a cosine schedule: weights GxFxC and biases GxC."""
+    heads = Heads(features.shape[1], num_classes, grid, features.device)
     steps = -(-len(features) // batch_size)
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
         order = torch.randperm(len(features), generator=generator)
         for step, index in enumerate(order.split(batch_size)):
+            index = index.to(features.device)
             scale = 0.5 * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps)))
-            index = index.to(device)
-            batch = features.index_select(0, index)
-            scores = torch.addmm(bias.view(-1), batch, weight.view(len(weight), -1)).view(len(index), num_classes, heads)
-            error = torch.softmax(scores, 1)
-            error[torch.arange(len(index), device=device), labels[index]] -= 1
-            error /= len(index)
-            slope = torch.mm(batch.T, error.view(len(index), -1)).view_as(weight)
-            for value, momentum, gradient in zip(
-                (weight, bias), momenta, (slope.addcmul_(weight, decay), error.sum(0)), strict=True
-            ):
-                momentum.mul_(0.9).add_(gradient)
-                value.addcmul_(momentum, rate, value=-scale)
-    return weight.permute(2, 0, 1).contiguous(), bias.T.contiguous()
+            heads.step(features.index_select(0, index), labels[index], scale)
+    return heads.weight.permute(2, 0, 1).contiguous(), heads.bias.T.contiguous()
 
 
 @dataclass
@@ -83,7 +98,7 @@ def probe(config: Grid, train: Tensor, test: Tensor, labels: Tensor, num_classes
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).to(train.device)
     held = max(1, round(config.validation_share * len(train)))
     validation, fitting = order[:held], order[held:]
-    grid = [(rate, decay) for rate in config.learning_rates for decay in config.weight_decays]
+    grid = config.pairs()
     schedule = {"epochs": config.epochs, "batch_size": config.batch_size, "seed": seed}
     weight, bias = train_heads(train[fitting], labels[fitting], num_classes, grid, **schedule)
     scores = torch.matmul(train[validation], weight) + bias[:, None]
@@ -115,7 +130,7 @@ def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
     found = probe(config, train, test, labels, len(inputs.classes), seed)
     truth = inputs.test.labels
     confusion = confusion_matrix(found.scores.argmax(1), truth, len(inputs.classes))
-    grid = [(rate, decay) for rate in config.learning_rates for decay in config.weight_decays]
+    grid = config.pairs()
     return {
         "metrics": {f"top{k}": topk_accuracy(found.scores, truth, k) for k in (1, 5)}
         | {"validation_top1": 100 * max(found.accuracies)},

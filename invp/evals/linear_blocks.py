@@ -4,7 +4,7 @@ B batch, C channels of a block, F features, N images.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from invp.augment import Augment, Augmentation
 from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy
-from invp.data import Shards, eval_batches
+from invp.data import Shards, epoch_order, eval_batches, train_batches
 from invp.errors import UserError
 from invp.evals import linear
+from invp.progress import Progress
 
 NEEDS = "encoder"
 
@@ -26,9 +28,17 @@ class Config(linear.Grid):
 
     pool: str = "global"
     read_batch: int = 256
+    crops: str = (
+        "cached"  # cached: features of whole or central crops, once | fresh: random crops and flips in every epoch, as published
+    )
+    crop_scale: list[float] = field(default_factory=lambda: [0.08, 1.0])
+    flip: bool = True
+    drops: list[int] = field(default_factory=lambda: [50, 80, 100])  # of crops: fresh: epochs after which the rate is a tenth
 
 
 def check(config: Config) -> None:
+    if config.crops not in ("cached", "fresh"):
+        raise UserError(f"crops is {config.crops!r}; valid: cached, fresh")
     if config.pool not in ("global", "published"):
         raise UserError(f"pool is {config.pool!r}; valid: global, published")
 
@@ -54,27 +64,92 @@ def block_features(inputs, folder: Path, config: Config, device: str) -> tuple[d
     return {name: np.concatenate(parts) for name, parts in found.items()}, shards.labels.numpy()
 
 
-def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
-    """Top-1 in % of every block, and top-1 and top-5 of the block that was best on held-out training images."""
-    check(config)
-    train, labels = block_features(inputs, inputs.train, config, device)
-    test, truth = block_features(inputs, inputs.test, config, device)
-    on_device, found, metrics = torch.from_numpy(labels).to(device), {}, {}
-    for name in train:
-        rows = (torch.from_numpy(part[name]).float().to(device) for part in (train, test))
-        found[name] = linear.probe(config, *rows, on_device, len(inputs.classes), seed)
-        metrics[f"top1_{name}"] = topk_accuracy(found[name].scores, truth, 1)
+@torch.no_grad()
+def fresh_probes(config: Config, inputs, *, seed: int, device: str) -> tuple[dict[str, linear.Probe], int, int]:
+    """Every block's heads trained in one run over random crops, each behind a batch normalisation without weights of its own.
+
+    The heads that were best on the held-out training images are measured; they have not seen those. Returns also the numbers of images
+    trained on and held out.
+    """
+    shards, test = Shards(inputs.train), Shards(inputs.test)
+    if (shards.labels < 0).any():
+        raise UserError(f"{inputs.train} has images without a label: linear_blocks needs labels")
+    encoder, grid = inputs.encoder.to(device).eval(), config.pairs()
+    order = torch.randperm(shards.num_samples, generator=torch.Generator().manual_seed(seed))
+    held = max(1, round(config.validation_share * len(order)))
+    validation, fitting = order[:held].sort().values, order[held:]
+    labels = shards.labels.to(device)
+    normal = {"mean": inputs.mean, "std": inputs.std}
+    augmentation = Augment(Augmentation(size=inputs.size, crop_scale=config.crop_scale, flip=config.flip, **normal))
+    heads: dict[str, linear.Heads] = {}
+    norms: dict[str, torch.nn.BatchNorm1d] = {}
+    batch_size = min(config.batch_size, len(fitting))
+    progress = Progress("linear classifiers on fresh crops", config.epochs * (len(fitting) // batch_size), unit="step")
+    for epoch in range(1, config.epochs + 1):
+        scale = 0.1 ** sum(epoch > drop for drop in config.drops)
+        for _, index, (images,) in train_batches(
+            shards, order=fitting[epoch_order(len(fitting), seed, epoch)], batch_size=batch_size, start_step=0, rank=0, world=1,
+            device=torch.device(device), augmentation=augmentation, seed=seed, epoch=epoch, views=1, workers=inputs.workers,
+        ):  # fmt: skip
+            for name, maps in zip(encoder.block_names, encoder.blocks(images), strict=True):
+                features = pooled(maps.float(), config)
+                if name not in heads:
+                    heads[name] = linear.Heads(features.shape[1], len(shards.classes), grid, device)
+                    norms[name] = torch.nn.BatchNorm1d(features.shape[1], affine=False).to(device)
+                heads[name].step(norms[name](features), labels[index.to(device)], scale)
+            progress.update(1)
+    progress.close()
+
+    def scores(split: Shards, head: slice | dict[str, int], wanted: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        found: dict[str, list[torch.Tensor]] = {name: [] for name in heads}
+        keep = torch.ones(split.num_samples, dtype=torch.bool)
+        if wanted is not None:
+            keep = torch.zeros_like(keep).index_fill_(0, wanted, True)
+        for index, images in eval_batches(split, size=inputs.size, batch_size=config.read_batch, device=device, **normal):
+            if keep[index].any():
+                images = images[keep[index].to(device)]
+                for name, maps in zip(encoder.block_names, encoder.blocks(images), strict=True):
+                    own = heads[name].scores(norms[name].eval()(pooled(maps.float(), config)))
+                    found[name].append(own.argmax(1).cpu() if isinstance(head, slice) else own[..., head[name]].cpu())
+        return {name: torch.cat(parts) for name, parts in found.items()}
+
+    answers = scores(shards, slice(None), validation)
+    right = {name: (own == shards.labels[validation, None]).float().mean(0) for name, own in answers.items()}
+    best = {name: int(shares.argmax()) for name, shares in right.items()}
+    tested = scores(test, best)
+    probes = {name: linear.Probe(tested[name].numpy(), grid[best[name]], right[name].tolist(), held) for name in heads}
+    return probes, len(fitting), held
+
+
+def evaluate_fresh(config: Config, inputs, *, seed: int, device: str) -> dict:
+    """As `evaluate`, with random crops in every epoch."""
+    found, trained, held = fresh_probes(config, inputs, seed=seed, device=device)
+    result = _result(config, inputs, found, Shards(inputs.test).labels.numpy())
+    result["protocol"] = {
+        "kind": "linear classifiers on every block, random crops in every epoch",
+        "features": f"{len(found)} blocks, {config.pool} pooling, batch-normalised; best on held-out images: {result['best']}",
+        "optimiser": f"SGD, momentum 0.9, softmax loss, a tenth of the rate after {config.drops}",
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "grid": f"{len(config.learning_rates)} learning rates x {len(config.weight_decays)} weight decays",
+        "chosen": dict(zip(("learning_rate", "weight_decay"), found[result["best"]].chosen, strict=True)),
+        "choice": f"block and pair best on {held} held-out training images (seed {seed}); trained on the other {trained}; last epoch",
+        "differs": "published: trained on all images, best block on the test images",
+        "test_images": result.pop("test_images"),
+        "crop": f"random crops {config.crop_scale} and flip {'on' if config.flip else 'off'} in training, whole or central in the test",
+    }
+    result.pop("best")
+    return result
+
+
+def _result(config: Config, inputs, found: dict[str, linear.Probe], truth: np.ndarray) -> dict:
+    """Metrics and details of the blocks' probes, with the best block's name."""
     best = max(found, key=lambda name: max(found[name].accuracies))
+    metrics = {f"top1_{name}": topk_accuracy(each.scores, truth, 1) for name, each in found.items()}
     metrics |= {f"top{k}": topk_accuracy(found[best].scores, truth, k) for k in (1, 5)}
     confusion = confusion_matrix(found[best].scores.argmax(1), truth, len(inputs.classes))
     return {
         "metrics": metrics | {"validation_top1": 100 * max(found[best].accuracies)},
-        "protocol": {
-            "kind": "linear classifiers on every block, one pass over the images",
-            "features": f"{len(train)} blocks, {config.pool} pooling, standardised; best on held-out images: {best}",
-            "differs": "published: random crops in 120 epochs of SGD at rate 1.0, batch normalisation before each head, best block on test",
-            **linear.card(config, found[best].chosen, found[best].held, len(labels), len(truth), seed),
-        },
         "details": {
             "classes": inputs.classes,
             "confusion": confusion.tolist(),
@@ -82,7 +157,6 @@ def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
             "blocks": [
                 {
                     "block": name,
-                    "features": int(train[name].shape[1]),
                     "validation_top1": 100 * max(each.accuracies),
                     "top1": metrics[f"top1_{name}"],
                     "learning_rate": each.chosen[0],
@@ -91,4 +165,30 @@ def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
                 for name, each in found.items()
             ],
         },
+        "best": best,
+        "test_images": len(truth),
     }
+
+
+def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+    """Top-1 in % of every block, and top-1 and top-5 of the block that was best on held-out training images."""
+    check(config)
+    if config.crops == "fresh":
+        return evaluate_fresh(config, inputs, seed=seed, device=device)
+    train, labels = block_features(inputs, inputs.train, config, device)
+    test, truth = block_features(inputs, inputs.test, config, device)
+    on_device, found = torch.from_numpy(labels).to(device), {}
+    for name in train:
+        rows = (torch.from_numpy(part[name]).float().to(device) for part in (train, test))
+        found[name] = linear.probe(config, *rows, on_device, len(inputs.classes), seed)
+    result = _result(config, inputs, found, truth)
+    best, images = result.pop("best"), result.pop("test_images")
+    for row in result["details"]["blocks"]:
+        row["features"] = int(train[row["block"]].shape[1])
+    result["protocol"] = {
+        "kind": "linear classifiers on every block, one pass over the images",
+        "features": f"{len(train)} blocks, {config.pool} pooling, standardised; best on held-out images: {best}",
+        "differs": "published: random crops in 120 epochs of SGD at rate 1.0, batch normalisation before each head, best block on test",
+        **linear.card(config, found[best].chosen, found[best].held, len(labels), images, seed),
+    }
+    return result

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from invp.config import instance
-from invp.data import Shards
+from invp.data import Shards, epoch_order
 from invp.errors import UserError
 from invp.evals import linear, linear_blocks
 from invp.models.encoders import build_encoder
@@ -81,3 +81,55 @@ def test_pooling_as_published():
 def test_a_wrong_pooling_is_named(inputs):
     with pytest.raises(UserError, match="pool is 'max'"):
         linear_blocks.evaluate(config(pool="max"), inputs, seed=0, device="cpu")
+
+
+FRESH = {"crops": "fresh", "crop_scale": [1.0, 1.0], "flip": False, "drops": [2]}
+
+
+def test_fresh_crops_train_every_blocks_heads_as_torch_would(inputs):
+    """Without anything random in the crops: batch normalisation, softmax and SGD by torch's own modules, a pair and a block at a time."""
+    inputs.workers = 1
+    options = config(**FRESH)
+    found, trained, held = linear_blocks.fresh_probes(options, inputs, seed=3, device="cpu")
+    assert (trained, held) == (1293, 144)
+    shards, test = Shards(inputs.train), Shards(inputs.test)
+    fitting = torch.randperm(1437, generator=torch.Generator().manual_seed(3))[144:]
+
+    def images(which, numbers):
+        return (which.images(numbers).float().div(255).expand(-1, 3, -1, -1) - 0.3) / 0.4
+
+    encoder = inputs.encoder.eval()
+    for place, name in enumerate(encoder.block_names):
+        rate, decay = found[name].chosen
+        norm, head = torch.nn.BatchNorm1d(found[name].scores.shape[1] and encoder.blocks(images(test, torch.arange(2)))[place].shape[1],
+                                          affine=False), None  # fmt: skip
+        head = torch.nn.Linear(norm.num_features, 10)
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+        groups = [{"params": [head.weight], "weight_decay": decay}, {"params": [head.bias]}]
+        optimizer = torch.optim.SGD(groups, rate, momentum=0.9)
+        for epoch in (1, 2, 3):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * (0.1 if epoch > 2 else 1)
+            order = fitting[epoch_order(len(fitting), 3, epoch)]
+            for numbers in order[: len(order) // 128 * 128].split(128):
+                with torch.no_grad():
+                    features = encoder.blocks(images(shards, numbers))[place].mean((2, 3))
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(head(norm(features)), shards.labels[numbers]).backward()
+                optimizer.step()
+        with torch.no_grad():
+            scores = head(norm.eval()(encoder.blocks(images(test, torch.arange(360)))[place].mean((2, 3))))
+        torch.testing.assert_close(torch.from_numpy(found[name].scores), scores, atol=2e-3, rtol=1e-3)
+
+
+def test_fresh_crops_in_the_evaluation(inputs):
+    inputs.workers = 1
+    found = linear_blocks.evaluate(config(**{**FRESH, "crop_scale": [0.5, 1.0], "epochs": 4}), inputs, seed=0, device="cpu")
+    assert found["metrics"]["top1"] > 60 and found["metrics"]["top1"] == max(
+        found["metrics"][f"top1_{row['block']}"] for row in found["details"]["blocks"]
+        if row["validation_top1"] == max(r["validation_top1"] for r in found["details"]["blocks"])
+    )  # fmt: skip
+    assert "trained on the other 1293" in found["protocol"]["choice"] and "random crops" in found["protocol"]["kind"]
+    with pytest.raises(UserError, match="valid: cached, fresh"):
+        linear_blocks.check(config(crops="new"))
