@@ -184,7 +184,7 @@ def figures_of(inputs: list[tuple[str, Path]]) -> str:
             name, seed, figure = path.parts[-4], path.parts[-3], path.stem
             label = f"{figure.replace('-', ' ').replace('_', ' ')}: {name}, {seed.replace('-', ' ')}"
             parts.append(f"<figure>{picture(path, label)}<figcaption>{escaped(label)}</figcaption></figure>")
-    return f"<div class=figures>{''.join(parts)}</div>"
+    return f"<div class=figures>{''.join(parts)}</div>" if parts else ""
 
 
 def explorer_links(section: dict, out: Path, inputs: list[tuple[str, Path]]) -> str:

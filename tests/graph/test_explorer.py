@@ -100,3 +100,18 @@ def test_a_link_opens_an_image_of_a_stage(browser, finished):
 def test_it_asks_the_network_for_nothing(finished):
     page = (finished.folder / FINISHED).read_text()
     assert "http://" not in page and "https://" not in page
+
+
+def test_it_opens_at_an_image_with_a_walk_and_leads_to_the_next_one(browser, finished, tmp_path):
+    """Where walks were kept of a few images only."""
+    project = finished.copy(tmp_path / "project")
+    project.edit("config/experiments/smoke-invp.yaml", "stages: [1, 2]", "stages: [1, 2]\ngraph: {anchors: 5}")
+    project.snakemake(FINISHED)
+    browser.get("about:blank")
+    browser.get(f"file://{project.folder / FINISHED}")
+    first = text(browser, "anchor-name")
+    assert browser.find_elements("css selector", "#hard .tile") and not first.startswith("Image 0: ")
+    browser.find_element("css selector", "#neighbours .tile").click()
+    browser.find_element("id", "next-walk").click()
+    assert browser.find_elements("css selector", "#hard .tile")
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
