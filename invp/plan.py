@@ -221,6 +221,8 @@ class Estimator:
 
     def _evaluate(self, job: Job, by_output) -> tuple[float, float, str]:
         """Of heads on F features: 6 F C operations an image and epoch; of kNN: 2 F for each pair."""
+        if "encoder" in job.section:
+            return self._evaluate_network(job, by_output), 1e6, "assumed"
         makers = [by_output[p] for p in job.inputs if p in by_output and by_output[p].rule == "features"]
         numbers = [part[0] for part in self._data_of(job, by_output)]
         if not makers or not numbers:
@@ -231,6 +233,23 @@ class Estimator:
         pairs = 2 * features * max(numbers) * min(numbers)
         probes = 6 * features * 1000 * max(numbers) * options.get("epochs", 0) * heads
         return (pairs + probes) / OPERATIONS, 1e6, "assumed"
+
+    def _evaluate_network(self, job: Job, by_output) -> float:
+        """Seconds of an evaluation that runs the encoder: its passes over images, three times as much where it is trained."""
+        options, splits = job.section["evaluation"], self._data_of(job, by_output)
+        number, _, form = max(splits, default=(0, 0, "uint8"))
+        operations, seen, trained = self._network(job.section)[0], sum(part[0] for part in splits), 0.0
+        if options.get("steps"):
+            pairs = len(options["learning_rates"]) * len(options["weight_decays"]) + 1 if "learning_rates" in options else 1
+            trained = options["steps"] * options["batch_size"] * pairs
+        elif "share" in options:
+            trained = options["share"] * number * options["epochs"]
+        elif options.get("crops") == "fresh":
+            seen += options["epochs"] * number
+        if options["name"] == "detection":  # its images are larger
+            operations *= options["test_size"] * options["longest"] / job.section["augmentation"]["size"] ** 2
+        computed = (seen + 3 * trained) * operations / OPERATIONS
+        return max(computed, (seen + trained) / DECODED if form == "encoded" else 0.0)
 
 
 def critical_path(jobs: list[Job], by_output: dict[str, Job]) -> float:

@@ -85,3 +85,19 @@ def test_the_imagenet_study_on_a_generated_tree_is_planned_before_anything_is_su
     assert float(lines["pretrain"].split()[4]) == pytest.approx(seconds / 3600, rel=0.05)
     (project.folder / "config/studies/imagenet.yaml").unlink()
     assert "does not exist" in project.invp("plan", *arguments, expect=2)
+
+
+def test_evaluations_that_run_the_encoder_are_counted_by_their_passes(monkeypatch, tmp_path):
+    estimator = plan.Estimator(tmp_path, tmp_path)
+    monkeypatch.setattr(estimator, "_data_of", lambda job, by_output: [(1000, 1, "uint8"), (200, 1, "uint8")])
+    monkeypatch.setattr(estimator, "_network", lambda section: (plan.OPERATIONS, 1, 1, 1))  # a second a pass
+
+    def seconds(**options):
+        job = plan.Job("evaluate", {"encoder": {}, "augmentation": {"size": 100}, "evaluation": options})
+        return estimator._evaluate(job, {})[0]
+
+    assert seconds(name="linear_blocks", crops="cached", epochs=5) == 1200
+    assert seconds(name="linear_blocks", crops="fresh", epochs=5) == 1200 + 5000
+    assert seconds(name="semi_supervised", share=0.1, epochs=5, steps=0) == 1200 + 3 * 500
+    assert seconds(name="transfer", steps=10, batch_size=4, learning_rates=[1, 2], weight_decays=[0]) == 1200 + 3 * 40 * 3
+    assert seconds(name="detection", steps=10, batch_size=4, test_size=200, longest=300) == 6 * (1200 + 3 * 40)
