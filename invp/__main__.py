@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("study", type=Path, help="a file under config/studies, or config/config.yaml")
     plan.add_argument("--data-root", help="where the raw data lies (default: $INVP_DATA or data)")
     plan.add_argument("--profile", type=Path, default=Path("profiles/local"), help="whose GPUs count (default: profiles/local)")
+    download = commands.add_parser("download", help="fetch a data set into the data root, by torchvision")
+    download.add_argument("name", help="cifar10, cifar100, svhn, stl10, voc2007, voc2012, caltech101, oxford_pets or flowers102")
+    download.add_argument("--root", type=Path, help="folder of the raw data sets (default: $INVP_DATA or data)")
     export = commands.add_parser("export", help="write an encoder for another library")
     export.add_argument("checkpoint", type=Path)
     export.add_argument("--to", required=True, choices=["torchvision", "timm", "detectron2", "safetensors", "onnx"])
@@ -267,6 +270,10 @@ def _dispatch(arguments) -> int:
 
         plan(arguments.study, arguments.data_root, arguments.profile)
         return 0
+    if arguments.command == "download":
+        from invp.download import run as download
+
+        return download(arguments.name, arguments.root or Path(os.environ.get("INVP_DATA") or "data"))
     from invp.export import run
 
     return run(arguments.checkpoint, arguments.to, arguments.out) or 0

@@ -1,0 +1,29 @@
+"""Downloads: what is asked for by name, and clear words where there is no network. No test needs one."""
+
+import os
+
+import pytest
+
+from invp.download import fetchers, run
+from invp.errors import UserError
+from invp.plugins import plugin_names
+
+
+def test_every_name_is_a_data_set():
+    assert set(fetchers()) <= set(plugin_names("datasets"))
+
+
+def test_other_names_are_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(UserError, match="imagenet cannot be downloaded.*cifar10, cifar100"):
+        run("imagenet", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "voc2007", "flowers102"])
+def test_without_a_network_it_says_so_and_where_to_put_the_files(name, tmp_path, run_invp):
+    nowhere = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    done = run_invp(
+        "download", name, "--root", tmp_path / "data", env={**nowhere, "HTTPS_PROXY": nowhere["https_proxy"], "no_proxy": ""}
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert f"{name} could not be downloaded" in done.stderr and "docs/data.md" in done.stderr
+    assert os.path.isdir(tmp_path / "data")
