@@ -45,9 +45,9 @@ def thumbnail(shards: Any, number: int, size: int = 64) -> np.ndarray:
 
 
 def sheet(axes: Any, images: list[np.ndarray], frames: list[str], words: list[str]) -> None:
-    """A row of images with coloured frames and a word below each."""
+    """A row of images with coloured frames and a word, of one line or more, below each."""
     axes.set_xlim(0, max(1, len(images)))
-    axes.set_ylim(-0.25, 1)
+    axes.set_ylim(-0.25 - 0.17 * max((word.count("\n") for word in words), default=0), 1)
     axes.axis("off")
     for i, (image, frame, word) in enumerate(zip(images, frames, words, strict=True)):
         axes.imshow(image, extent=(i + 0.06, i + 0.94, 0.06, 0.94), aspect="auto", zorder=2)

@@ -39,13 +39,14 @@ def draw(config: Config, inputs: Any, out: Path) -> dict:
     classes = shards["train"].classes
     pyplot = plotting()
     figure, panels = pyplot.subplots(
-        len(rows), 1, figsize=(0.7 * (config.shown + 1), 0.9 * len(rows) + 0.6), squeeze=False, layout="constrained"
+        len(rows), 1, figsize=(0.7 * (config.shown + 1), 1.02 * len(rows) + 0.6), squeeze=False, layout="constrained"
     )
     found = []
     for axes, (kind, i) in zip(panels[:, 0], rows, strict=True):
         own = nearest[i, : config.shown]
         frames = ["#222222", *("#2e8b57" if labels[n] == truth[i] else "#c0392b" for n in own)]
-        words = [f"{kind}: {classes[truth[i]]}", *(f"{classes[labels[n]]} {s:.2f}" for n, s in zip(own, near[i], strict=False))]
+        own_words = f"right:\n{classes[truth[i]]}" if kind == "right" else f"{classes[truth[i]]},\nsaid {classes[answers[i]]}"
+        words = [own_words, *(f"{classes[labels[n]]}\n{s:.2f}" for n, s in zip(own, near[i], strict=False))]
         sheet(axes, [thumbnail(shards["test"], int(i)), *(thumbnail(shards["train"], int(n)) for n in own)], frames, words)
         axes.set_xlim(0, config.shown + 1)
         answer = {"image": int(i), "truth": int(truth[i]), "answer": int(answers[i]), "nearest": own.tolist()}
