@@ -1,6 +1,6 @@
 """kill -9 at seeded random moments: of the workflow, of a job, of a rank. One more plain command ends as if nothing had happened.
 
-Six trials run by default; the thirty of docs/reliability.md with `python -m pytest -m "slow or not slow" tests/reliability/test_kills.py`.
+Three trials run by default; the thirty of docs/reliability.md with `python -m pytest -m "slow or not slow" tests/reliability/test_kills.py`.
 """
 
 import csv
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 STUDY = "config/studies/killed.yaml"
-TRIALS = [pytest.param(seed, marks=[] if seed < 6 else [pytest.mark.slow]) for seed in range(30)]
+TRIALS = [pytest.param(seed, marks=[] if seed < 3 else [pytest.mark.slow]) for seed in range(30)]
 
 
 def with_study(project):
