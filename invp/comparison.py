@@ -6,8 +6,7 @@ from pathlib import Path
 
 from scipy import stats
 
-from invp.files import atomic_path
-from invp.report import STYLE, escaped, html_table, line_plot
+from invp.page import escaped, html_table, line_plot, write_page
 from invp.summary import cell, folded, note, table
 
 CONFIDENCE = 0.95
@@ -154,11 +153,5 @@ def write(section: dict, rows: list[dict], metrics: list[dict], out: Path) -> No
             f"<section><h2>Read out of every layer</h2>{layers}<p class=note>Mean ± SD over seeds x splits; unpaired t-tests over them, "
             "as published: the splits of a seed share a network and the test images, so that p is too small.</p></section>"
         )
-    page = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
-        f"<title>{escaped(title)}: comparison</title><style>{STYLE(encoding='utf-8')}</style>"
-        f"<header><p class=brand>Invariance Propagation</p><h1>{escaped(title)}: comparison</h1>"
-        f"<p><a href=report.html>Back to the report</a></p></header><main>{content}</main></html>"
-    )
-    with atomic_path(out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    top = f"<h1>{escaped(title)}: comparison</h1><p><a href=report.html>Back to the report</a></p>"
+    write_page(f"{title}: comparison", top, content, out)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from invp.files import read_json
 from invp.summary import cell, spread
 
 PRETRAINING = {"data": "imagenet", "encoder": "resnet50"}  # of every published row here that has no architecture of its own
@@ -148,9 +147,3 @@ def read_published(path: Path) -> dict:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-
-
-def of_inputs(section: dict, inputs: list[tuple[str, Path]]) -> dict[str, tuple[dict, list[Row]]]:
-    """The tables from a step's inputs: `published` and every `metrics`."""
-    published = next((read_published(path) for kind, path in inputs if kind == "published"), {})
-    return tables_of(section, published, [read_json(path) for kind, path in inputs if kind == "metrics"])

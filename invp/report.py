@@ -1,90 +1,16 @@
 """The study as one self-contained HTML page: what was done, the tables, curves, graph measures, figures, costs, and how to repeat it."""
 
-import base64
-import html
 import io
 import math
 import os
 from pathlib import Path
 
+from invp import published
+from invp.comparison import write
 from invp.figure import read_curves
-from invp.files import atomic_path, read_json
+from invp.files import read_json
+from invp.page import PALETTE, escaped, html_table, line_plot, picture, write_page
 from invp.summary import cell, folded, note, rows_of, table
-
-STYLE = (Path(__file__).parent / "templates" / "report.css").read_text
-PALETTE = ("#0b6e6e", "#c8553d", "#6a4c93", "#e0a030", "#3d6fb4", "#7a8b3c", "#8c4a2f", "#5f6b73")
-LINES = ("-", "--", ":")
-
-
-def escaped(text: object) -> str:
-    return html.escape(str(text))
-
-
-def html_table(header: list[str], body: list[list[str]], best: bool = False) -> str:
-    """An HTML table of words; with `best`, the largest leading number of each column is bold."""
-    marked: set[tuple[int, int]] = set()
-    if best and len(body) > 1:
-        for column in range(len(header)):
-            numbers = {i: number for i, row in enumerate(body) if (number := _leading_number(row[column])) is not None}
-            if numbers and header[column] not in ("epochs", "seeds") and not header[column].startswith("training."):
-                marked |= {(i, column) for i, n in numbers.items() if n == max(numbers.values())}
-    lines = [f"<tr>{''.join(f'<th scope=col>{escaped(w)}</th>' for w in header)}</tr>"]
-    for i, row in enumerate(body):
-        cells = [
-            f"<td>{'<b>' if (i, j) in marked else ''}{escaped(w)}{'</b>' if (i, j) in marked else ''}</td>"
-            for j, w in enumerate(row)
-        ]
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<div class=scroll><table>{''.join(lines)}</table></div>"
-
-
-def _leading_number(word: str) -> float | None:
-    try:
-        return float(word.split(" ")[0])
-    except ValueError:
-        return None
-
-
-def picture(path: Path, alternative: str) -> str:
-    """A PNG inside the page."""
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{escaped(alternative)}">'
-
-
-def line_plot(series: dict[str, list[tuple]], x_label: str, y_label: str) -> str:
-    """A small SVG of lines, a colour a series, inside the page; points are (x, y) or (x, y, standard deviation)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(4.6, 3.0), layout="constrained")
-    for i, (label, points) in enumerate(series.items()):
-        x, y, *deviation = zip(*points, strict=True)
-        if deviation:
-            axes.errorbar(x, y, deviation[0], fmt="none", ecolor=PALETTE[i % len(PALETTE)], alpha=0.6, capsize=2)
-        axes.plot(
-            x,
-            y,
-            label=label,
-            color=PALETTE[i % len(PALETTE)],
-            ls=LINES[i // len(PALETTE) % len(LINES)],
-            lw=1.8,
-            marker="o" if len(points) < 12 else None,
-            ms=4,
-        )
-    if all(isinstance(point[0], int) for points in series.values() for point in points):
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, **({"fontsize": 8} if len(series) < 7 else {"fontsize": 6, "bbox_to_anchor": (1, 1)}))
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
-    svg = text.getvalue()
-    return f'<figure role=img aria-label="{escaped(y_label)} against {escaped(x_label)}">{svg[svg.index("<svg") :]}</figure>'
 
 
 def curves_of(section: dict, inputs: list[tuple[str, Path]]) -> dict[str, list[dict]]:
@@ -134,16 +60,14 @@ def stage_table(section: dict, rows: list[dict]) -> str:
     return html_table(["experiment", "epoch", *(m.replace("_", " ") for m in metrics)], body) if body else ""
 
 
-def protocol_cards(inputs: list[tuple[str, Path]]) -> str:
-    """What every evaluation's number means: one card for each distinct protocol."""
+def protocol_cards(metrics: dict[Path, dict]) -> str:
+    """What every evaluation's number means: one card for each distinct protocol of the contents of metrics.json by path."""
     cards: dict[str, list[tuple[str, Path]]] = {}
-    for kind, path in inputs:
-        if kind == "metrics":
-            content = read_json(path)
-            lines = "".join(
-                f"<dt>{escaped(k.replace('_', ' '))}</dt><dd>{escaped(_words(v))}</dd>" for k, v in content["protocol"].items()
-            )
-            cards.setdefault(f"<h3>{escaped(content['eval'])}</h3><dl>{lines}</dl>", []).append((content["experiment"], path))
+    for path, content in metrics.items():
+        lines = "".join(
+            f"<dt>{escaped(k.replace('_', ' '))}</dt><dd>{escaped(_words(v))}</dd>" for k, v in content["protocol"].items()
+        )
+        cards.setdefault(f"<h3>{escaped(content['eval'])}</h3><dl>{lines}</dl>", []).append((content["experiment"], path))
     parts = []
     for card, made in cards.items():
         names = ", ".join(sorted({name for name, _ in made}))
@@ -183,7 +107,7 @@ def figures_of(inputs: list[tuple[str, Path]]) -> str:
         if kind == "figures":
             name, seed, figure = path.parts[-4], path.parts[-3], path.stem
             label = f"{figure.replace('-', ' ').replace('_', ' ')}: {name}, {seed.replace('-', ' ')}"
-            parts.append(f"<figure>{picture(path, label)}<figcaption>{escaped(label)}</figcaption></figure>")
+            parts.append(f"<figure>{picture(path.read_bytes(), label)}<figcaption>{escaped(label)}</figcaption></figure>")
     return f"<div class=figures>{''.join(parts)}</div>" if parts else ""
 
 
@@ -196,7 +120,7 @@ def explorer_links(section: dict, out: Path, inputs: list[tuple[str, Path]]) -> 
     return f"<ul>{''.join(links)}</ul>"
 
 
-def evaluation_details(section: dict, inputs: list[tuple[str, Path]]) -> str:
+def evaluation_details(section: dict, metrics: list[dict]) -> str:
     """Of the first seed's evaluations at the last stage: the confusion of classes, scores by class and the loss, folded away."""
     import matplotlib
 
@@ -204,10 +128,7 @@ def evaluation_details(section: dict, inputs: list[tuple[str, Path]]) -> str:
     from matplotlib import pyplot
 
     parts = []
-    for kind, path in inputs:
-        if kind != "metrics":
-            continue
-        content = read_json(path)
+    for content in metrics:
         details, classes = content["details"], content["details"].get("classes", [])
         last = section["loaded"][content["experiment"]]["stages"][-1]
         confusion = details.get("confusion")
@@ -235,7 +156,7 @@ def evaluation_details(section: dict, inputs: list[tuple[str, Path]]) -> str:
             figure.savefig(data, format="png", dpi=80)
             pyplot.close(figure)
             words = f"Confusion of classes in {content['eval']} of {content['experiment']}"
-            images = f'<img src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}" alt="{escaped(words)}">'
+            images = picture(data.getvalue(), words)
         header = list(scores[0]) if scores else []
         body = [["-" if row[k] is None else _words(row[k]) for k in header] for row in scores[:100]]
         parts.append(
@@ -245,12 +166,10 @@ def evaluation_details(section: dict, inputs: list[tuple[str, Path]]) -> str:
     return "".join(parts)
 
 
-def published_tables(section: dict, inputs: list[tuple[str, Path]]) -> str:
+def published_tables(section: dict, tables: dict, metrics: list[dict]) -> str:
     """The paper's tables, ours below the published rows."""
-    from invp import published
-
     parts = []
-    for about, rows in published.of_inputs(section, inputs).values():
+    for about, rows in published.tables_of(section, tables, metrics).values():
         header, body = published.words_of(about, rows)
         lines = [f"<tr>{''.join(f'<th scope=col>{escaped(w)}</th>' for w in header)}</tr>"]
         for row, words in zip(rows, body, strict=True):
@@ -283,8 +202,9 @@ def facts(section: dict, rows: list[dict]) -> str:
 
 def run(section: dict, inputs: list[tuple[str, Path]], out: Path, comparison: Path) -> None:
     """Writes the page and that which compares experiments; links to it and to explorers are the only ones that leave it."""
-    from invp.comparison import write
-
+    metrics = {path: read_json(path) for kind, path in inputs if kind == "metrics"}
+    contents = list(metrics.values())
+    tables = published.read_published(next(path for kind, path in inputs if kind == "published"))
     rows = rows_of(section, [(k, p) for k, p in inputs if k in ("metrics", "graphs", "curves")])
     header, body = table(section, rows)
     titles = "".join(
@@ -294,13 +214,13 @@ def run(section: dict, inputs: list[tuple[str, Path]], out: Path, comparison: Pa
         "Results": html_table(header, body, best=True)
         + f"<p class=note>{escaped(note(section))}</p>"
         + "<p><a href=comparison.html>Compare the experiments</a>: against views and time, and tests over seeds.</p>",
-        "Beside the paper": published_tables(section, inputs),
+        "Beside the paper": published_tables(section, tables, contents),
         "Experiments": f"<dl>{titles}</dl>",
         "Learning and graphs over the stages": curve_plots(section, inputs, rows) + stage_table(section, rows),
         "Neighbour graphs to look at": explorer_links(section, out, inputs),
         "Figures": figures_of(inputs),
-        "Confusion and scores by class": evaluation_details(section, inputs),
-        "What each number means": protocol_cards(inputs),
+        "Confusion and scores by class": evaluation_details(section, contents),
+        "What each number means": protocol_cards(metrics),
         "Cost and origin of each stage": cost_table(inputs),
         "To repeat it": f"<p><code>snakemake --profile profiles/local all</code> at the commit above makes every number here; "
         f"each artifact's <code>record.json</code> holds its section, inputs, versions and command. "
@@ -308,13 +228,7 @@ def run(section: dict, inputs: list[tuple[str, Path]], out: Path, comparison: Pa
         f"seeds {escaped(', '.join(map(str, section['seeds'])))}.</p>",
     }
     title = section["title"] or section["study"]
-    body_html = "".join(f"<section><h2>{escaped(name)}</h2>{content}</section>" for name, content in parts.items() if content)
-    page = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
-        f"<title>{escaped(title)} - Invariance Propagation</title><style>{STYLE(encoding='utf-8')}</style>"
-        f"<header><p class=brand>Invariance Propagation</p><h1>{escaped(title)}</h1><p>{escaped(section['description'])}</p>"
-        f"{facts(section, rows)}</header><main>{body_html}</main></html>"
-    )
-    with atomic_path(out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    write(section, rows, [read_json(path) for kind, path in inputs if kind == "metrics"], comparison)
+    main = "".join(f"<section><h2>{escaped(name)}</h2>{content}</section>" for name, content in parts.items() if content)
+    top = f"<h1>{escaped(title)}</h1><p>{escaped(section['description'])}</p>{facts(section, rows)}"
+    write_page(f"{title} - Invariance Propagation", top, main, out)
+    write(section, rows, contents, comparison)

@@ -119,7 +119,9 @@ def run(section: dict, inputs: list[tuple[str, Path]], outputs: dict[str, Path])
     from invp import published
 
     rows = rows_of(section, [(kind, path) for kind, path in inputs if kind != "published"])
-    beside = published.of_inputs(section, inputs)
+    metrics = [read_json(path) for kind, path in inputs if kind == "metrics"]
+    tables = published.read_published(next(path for kind, path in inputs if kind == "published"))
+    beside = published.tables_of(section, tables, metrics)
     with atomic_path(outputs["tables"]) as temporary, open(temporary, "w", newline="") as file:
         lines = csv.DictWriter(file, published.CSV_HEADER)
         lines.writeheader()

@@ -73,3 +73,14 @@ def overlap(first: NDArray, second: NDArray, bins: int = 100) -> float:
     edges = np.linspace(-1, 1, bins + 1)
     shares = [np.histogram(np.clip(values, -1, 1), edges)[0] / values.size for values in (first, second)]
     return float(np.minimum(*shares).sum())
+
+
+def weighted_votes(similarities: NDArray, labels: NDArray, temperature: float, num_classes: int) -> NDArray:
+    """The summed weights of each class, Q x num_classes, from similarities and labels of the neighbours (QxK).
+
+    Weights are taken relative to the nearest, which changes no order of classes and cannot overflow.
+    """
+    weights = np.exp((similarities - similarities[:, :1]) / temperature).astype(np.float64)
+    rows = np.arange(len(labels))[:, None]
+    flat = (rows * num_classes + labels).ravel()
+    return np.bincount(flat, weights.ravel(), len(labels) * num_classes).reshape(len(labels), num_classes)

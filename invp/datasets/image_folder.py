@@ -29,6 +29,11 @@ def split_folder(config: Config, root: Path, split: str) -> Path:
     return needed(folder, f"split {split}", "a folder of images a class, or images without classes")
 
 
+def has_split(config: Config, root: Path, split: str) -> bool:
+    """Whether the user's folders have this split; only `train` must be there."""
+    return (root / config.folder / getattr(config, split)).is_dir()
+
+
 def check_root(config: Config, root: Path) -> None:
     split_folder(config, root, "train")
 

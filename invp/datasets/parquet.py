@@ -34,6 +34,11 @@ def files_of(folder: Path, split: str) -> list[Path]:
     return found
 
 
+def has_split(config: Config, root: Path, split: str) -> bool:
+    """Whether there are files of this split; only `train` must be there."""
+    return any((root / config.folder).glob(f"{split}-*.parquet"))
+
+
 def check_root(config: Config, root: Path) -> None:
     files_of(root / config.folder, "train")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import faiss
 import numpy as np
 
-from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy
+from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy, weighted_votes
 from invp.errors import UserError
 
 NEEDS = "features"
@@ -32,17 +32,6 @@ def check(config: Config) -> None:
         raise UserError(f"features is {config.features!r}; valid: embedding, feature")
 
 
-def votes(similarities: np.ndarray, labels: np.ndarray, temperature: float, num_classes: int) -> np.ndarray:
-    """The summed weights of each class, Q x num_classes, from similarities and labels of the neighbours (QxK).
-
-    Weights are taken relative to the nearest, which changes no order of classes and cannot overflow.
-    """
-    weights = np.exp((similarities - similarities[:, :1]) / temperature).astype(np.float64)
-    rows = np.arange(len(labels))[:, None]
-    flat = (rows * num_classes + labels).ravel()
-    return np.bincount(flat, weights.ravel(), len(labels) * num_classes).reshape(len(labels), num_classes)
-
-
 def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
     """Top-1 and top-5 in % for every k and temperature, from one exact search; of equal votes the lower class wins."""
     train, test = (np.ascontiguousarray(getattr(part, config.features), np.float32).copy() for part in (inputs.train, inputs.test))
@@ -56,7 +45,7 @@ def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
     details: dict = {"classes": inputs.classes}
     for k in config.k:
         for temperature in config.temperature:
-            scores = votes(similarities[:, :k], labels[:, :k], temperature, num_classes)
+            scores = weighted_votes(similarities[:, :k], labels[:, :k], temperature, num_classes)
             suffix = f"_k{k}_t{temperature:g}"
             for top in (1, 5):
                 metrics[f"top{top}{suffix}"] = topk_accuracy(scores, truth, top)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from invp.core.metrics import weighted_votes
 from invp.errors import UserError
 from invp.files import read_table
 from invp.tables import matrix
@@ -29,10 +30,7 @@ def weighted_answers(
         similarities = rows @ train.T
         own = np.argsort(-similarities, 1, kind="stable")[:, :k]
         found = np.take_along_axis(similarities, own, 1)
-        weights = np.exp((found - found[:, :1]) / temperature)
-        votes = np.zeros((len(rows), labels.max() + 1))
-        np.add.at(votes, (np.arange(len(rows))[:, None], labels[own]), weights)
-        answers.append(votes.argmax(1))
+        answers.append(weighted_votes(found, labels[own], temperature, labels.max() + 1).argmax(1))
         nearest.append(own)
         near.append(found)
     return np.concatenate(answers), np.concatenate(nearest), np.concatenate(near)

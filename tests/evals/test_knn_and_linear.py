@@ -10,7 +10,7 @@ from sklearn.metrics import top_k_accuracy_score
 from torchmetrics.classification import MulticlassAccuracy
 
 from invp.config import instance, plugin_options
-from invp.core.metrics import accuracy_by_class, confusion_matrix, mean_per_class, topk_accuracy
+from invp.core.metrics import accuracy_by_class, confusion_matrix, mean_per_class, topk_accuracy, weighted_votes
 from invp.errors import UserError
 from invp.evals import knn, linear
 from invp.evaluate import FeatureInputs, FeatureTable
@@ -75,7 +75,7 @@ def test_several_k_and_temperatures_come_from_one_search_and_the_first_counts():
 
 
 def test_votes_of_equal_neighbours_tie_to_the_lower_class():
-    scores = knn.votes(np.array([[0.5, 0.5]]), np.array([[3, 1]]), 0.07, 5)
+    scores = weighted_votes(np.array([[0.5, 0.5]]), np.array([[3, 1]]), 0.07, 5)
     assert scores[0, 1] == scores[0, 3] > 0 and scores.argmax(1)[0] == 1
     assert topk_accuracy(scores, np.array([1]), 1) == 100 and topk_accuracy(scores, np.array([3]), 1) == 0
 

@@ -1,6 +1,7 @@
 """Every evaluation in one study from one command: digits, a tree in PASCAL VOC's layout, and folders of classes, all generated here."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def project(finished, digits, tmp_path_factory):
     (folder / "data/VOCdevkit/VOC2007/ImageSets/Main/val.txt").write_text("")
     write_folders(folder / "data/folders", digits)
     project = finished.copy(folder / "project")
+    project.data = str(folder / "data")
     (project.folder / "config/experiments/smoke-evaluations.yaml").write_text(EXPERIMENT)
     (project.folder / STUDY).write_text("study: every-evaluation\nexperiments: [smoke-evaluations]\n")
     with pytest.MonkeyPatch.context() as patch:
@@ -133,3 +135,18 @@ def test_an_evaluations_option_reruns_that_evaluation(project):
     project.edit(path, "linear: {epochs: 6}", "linear: {epochs: 5}")
     project.edit("config/published.yaml", "[InvP, 63.3]", "[InvP, 63.4]")
     assert project.planned(study=STUDY) == {"summary": 1, "report": 1}
+
+
+def test_a_folder_without_val_is_planned_without_it(project):
+    """What a user brings need not have a validation split: transfer then holds training images out."""
+    shutil.copytree(Path(project.data) / "folders", Path(project.data) / "plain", ignore=shutil.ignore_patterns("val"))
+    options = "{name: transfer, dataset: {name: image_folder, id: SET, folder: FOLDER}, steps: 5, batch_size: 8}"
+    for name, folder, prepared in (("with-val", "folders", 3), ("without-val", "plain", 2)):
+        own = options.replace("SET", name).replace("FOLDER", folder)
+        text = (
+            f"extends: smoke-invp\nevaluations: {{knn: false, linear: false, moved: {own}}}\nfigures: {{training-curves: false}}\n"
+        )
+        (project.folder / f"config/experiments/smoke-{name}.yaml").write_text(text)
+        study = f"config/studies/{name}.yaml"
+        (project.folder / study).write_text(f"study: {name}\nexperiments: [smoke-{name}]\n")
+        assert project.planned(study=study)["prepare"] == prepared

@@ -19,7 +19,7 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]))
 
 from invp import sections
-from invp.config import load_study
+from invp.config import instance, load_study
 from invp.errors import UserError
 from invp.plugins import load_plugin
 from invp.provenance import code_digest, section_json, step_modules
@@ -48,7 +48,7 @@ def check_data_path(dataset_id, dataset):
     plugin = load_plugin("datasets", dataset["name"])
     missing = [s for s in plugin.SPLITS if not Path(f"results/datasets/{dataset_id}/{s}/manifest.json").exists()]
     if missing and hasattr(plugin, "check_root"):
-        plugin.check_root(plugin.Config(**{k: v for k, v in dataset.items() if k != "name"}), Path(DATA_ROOT))
+        plugin.check_root(instance(plugin.Config, dataset), Path(DATA_ROOT))
 
 
 def warn_of_other_versions():
@@ -256,6 +256,15 @@ def explorer_inputs(w):
     return {"graph": graphs, "dataset": training_manifest(w)}
 
 
+def has_split(dataset_id, split):
+    """Whether a set has a split: prepared or, of sets whose users bring what they have, in the raw data."""
+    options = STUDY["datasets"][dataset_id]
+    plugin = load_plugin("datasets", options["name"])
+    if split not in plugin.SPLITS or Path(manifest(dataset_id, split)).exists() or not hasattr(plugin, "has_split"):
+        return split in plugin.SPLITS
+    return plugin.has_split(instance(plugin.Config, options), Path(DATA_ROOT), split)
+
+
 def evaluate_inputs(w):
     experiment = EXPERIMENTS[w.experiment]
     dataset = experiment["evaluation_datasets"][w.eval]
@@ -271,7 +280,7 @@ def evaluate_inputs(w):
         files[f"{split}_data"] = manifest(dataset, split)
     # The set's own validation split, for an evaluation that chooses on one.
     evaluation = load_plugin("evals", experiment["evaluations"][w.eval]["name"])
-    if getattr(evaluation, "VALIDATION", False) and "val" in load_plugin("datasets", STUDY["datasets"][dataset]["name"]).SPLITS:
+    if getattr(evaluation, "VALIDATION", False) and has_split(dataset, "val"):
         files["validation_data"] = manifest(dataset, "val")
     return files
 
