@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from invp.core.graph_measures import class_confusion, measures
-from invp.provenance import device_name, versions
+from invp.plumbing.provenance import device_name, versions
 
 MINUTES, GIGABYTES = 3.0, 8.0
 

@@ -18,12 +18,13 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from invp import prepare
-from invp.config import plugin_options
-from invp.data import Shards, eval_batches
+from invp.data.batches import eval_batches
+from invp.data.shards import Shards
 from invp.evals import linear, linear_blocks
 from invp.models.encoders import build_encoder
-from invp.provenance import device_name, versions
+from invp.plumbing.config import plugin_options
+from invp.plumbing.provenance import device_name, versions
+from invp.steps import prepare
 
 FLOOR = 10.0
 GRID = [(rate, decay) for rate in np.logspace(-3, 0, 9).tolist() for decay in (0.0, 1e-5, 1e-4, 1e-3, 1e-2)]
@@ -86,7 +87,7 @@ def heads(rounds: int) -> dict:
 def blocks(rounds: int, scratch: Path) -> dict:
     """Probes of the seven blocks of a small ResNet on digits: features of one pass beside a pass for each probe and epoch."""
     for split in ("train", "test"):
-        prepare.run("digits", plugin_options("datasets", {"name": "digits"}, "benchmark"), split, None, scratch / split, 1)
+        prepare.write_split(plugin_options("datasets", {"name": "digits"}, "benchmark"), split, None, scratch / split, 1)
     torch.manual_seed(0)
     encoder = build_encoder(SMALL, 32).eval()
     inputs = SimpleNamespace(encoder=encoder, size=32, mean=[0.3] * 3, std=[0.4] * 3)

@@ -9,8 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from invp.config import instance, plugin_options
 from invp.datasets import image_folder
+from invp.plumbing.config import instance, plugin_options
 
 LIMIT = 120.0  # seconds
 

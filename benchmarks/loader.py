@@ -25,11 +25,13 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
-from invp import prepare
-from invp.augment import Augment, Augmentation
-from invp.config import plugin_options
-from invp.data import Shards, epoch_order, train_batches
-from invp.provenance import device_name, versions
+from invp.data.augment import Augment
+from invp.data.batches import epoch_order, train_batches
+from invp.data.shards import Shards
+from invp.plumbing.config import plugin_options
+from invp.plumbing.provenance import device_name, versions
+from invp.plumbing.sections import Augmentation
+from invp.steps import prepare
 
 # As the workflow's jobs have it: memory that was freed is kept, instead of being given back and asked for again in each step.
 KEPT = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
@@ -103,7 +105,7 @@ def hugging_faces(folder: Path, size: int, batch: int, workers: int) -> Callable
 
 def small_images(root: Path, scratch: Path, rounds: int, workers: int) -> dict[str, dict[str, float]]:
     """2,560 images of 32 pixels, as shards and as PNG files."""
-    prepare.run("cifar10", plugin_options("datasets", {"name": "cifar10"}, "benchmark"), "test", root, scratch / "cifar", workers)
+    prepare.write_split(plugin_options("datasets", {"name": "cifar10"}, "benchmark"), "test", root, scratch / "cifar", workers)
     shards, count, batch = Shards(scratch / "cifar"), 2560, 128
     pixels = shards.images(torch.arange(count))
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
@@ -168,7 +170,7 @@ def photographs(root: Path, scratch: Path, rounds: int, workers: int) -> dict[st
         for copy in range(6):  # an epoch of 600: beginnings and ends count for little, as in a long one
             os.link(path, folder / f"{copy}-{path.name}")
     choice = {"name": "image_folder", "folder": "photos", "on_bad_image": "convert"}
-    prepare.run("image_folder", plugin_options("datasets", choice, "benchmark"), "train", scratch, scratch / "shards", workers)
+    prepare.write_split(plugin_options("datasets", choice, "benchmark"), "train", scratch, scratch / "shards", workers)
     batch = 20
     sides = {
         "this loader": ours(Shards(scratch / "shards"), 224, batch, workers),

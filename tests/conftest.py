@@ -29,12 +29,13 @@ def data_root() -> Path:
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> dict[str, Path]:
     """The prepared digits: split -> folder of manifest.json."""
-    from invp import config, prepare
+    from invp.plumbing import config
+    from invp.steps import prepare
 
     folder = tmp_path_factory.mktemp("digits")
     options = config.plugin_options("datasets", {"name": "digits"}, "test")
     for split in ("train", "test"):
-        prepare.run("digits", options, split, None, folder / split, 1)
+        prepare.write_split(options, split, None, folder / split, 1)
     return {split: folder / split for split in ("train", "test")}
 
 

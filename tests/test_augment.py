@@ -7,7 +7,8 @@ import torchvision.transforms.v2.functional as V
 from scipy.stats import ks_2samp
 from torchvision.transforms import v2
 
-from invp.augment import ADJUSTMENTS, Augment, Augmentation, crop_and_resize, crop_boxes, to_grey
+from invp.data.augment import ADJUSTMENTS, Augment, crop_and_resize, crop_boxes, to_grey
+from invp.plumbing.sections import Augmentation
 
 
 def images(count=64, size=32, seed=0):

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from invp.comparison import holm, read_outs, test_table, welch
-from invp.summary import rows_of
+from invp.pages.comparison import holm, read_outs, test_table, welch
+from invp.pages.numbers import rows_of
 
 
 def test_welch_by_hand():

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from invp.config import experiment_names, load, load_study
-from invp.errors import UserError
+from invp.plumbing.config import experiment_names, load, load_study
+from invp.plumbing.errors import UserError
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "config" / "experiments"
 STUDIES = sorted((EXPERIMENTS.parent / "studies").glob("*.yaml")) + [EXPERIMENTS.parent / "config.yaml"]

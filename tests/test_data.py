@@ -12,17 +12,20 @@ import pytest
 import torch
 from PIL import Image
 
-from invp import prepare
-from invp.augment import Augment, Augmentation
-from invp.config import plugin_options
-from invp.data import Shards, _cropped, crops_on_device, epoch_order, eval_batches, train_batches
-from invp.errors import UserError
+from invp.data.augment import Augment
+from invp.data.batches import epoch_order, eval_batches, train_batches
+from invp.data.decode import crops_on_device, random_crop
+from invp.data.shards import Shards
+from invp.plumbing.config import plugin_options
+from invp.plumbing.errors import UserError
+from invp.plumbing.sections import Augmentation
+from invp.steps import prepare
 
 CPU = torch.device("cpu")
 
 
 def prepared(name, root, out, split="train", workers=1, **options):
-    prepare.run(name, plugin_options("datasets", {"name": name, **options}, "test"), split, root, out, workers)
+    prepare.write_split(plugin_options("datasets", {"name": name, **options}, "test"), split, root, out, workers)
     return Shards(out)
 
 
@@ -71,8 +74,8 @@ def test_twice_or_with_more_workers_the_shards_are_equal_to_the_byte(photographs
 def test_killed_in_the_middle_only_missing_shards_are_written_again(data_root, tmp_path):
     out = tmp_path / "cifar"
     code = (
-        "from pathlib import Path; from invp import prepare; from invp.config import plugin_options;"
-        f"prepare.run('cifar10', plugin_options('datasets', {{'name': 'cifar10', 'rows_per_shard': 2000}}, 't'), 'test', Path({str(data_root)!r}), Path({str(out)!r}), 1)"
+        "from pathlib import Path; from invp.steps import prepare; from invp.plumbing.config import plugin_options;"
+        f"prepare.write_split(plugin_options('datasets', {{'name': 'cifar10', 'rows_per_shard': 2000}}, 't'), 'test', Path({str(data_root)!r}), Path({str(out)!r}), 1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     while len(list((out / "scratch").glob("*.json"))) < 2 and process.poll() is None:
@@ -128,7 +131,7 @@ def test_torchcodec_gives_the_crops_that_pillow_gives(tmp_path):
     index, key = torch.arange(6), (0, 1, 0)
     augment = Augment(Augmentation(size=32, decoder="torchcodec"))
     ours = crops_on_device(shards, index, augment, key, CPU).float()
-    pillows = torch.stack([_cropped(shards, i, augment, key) for i in range(6)]).float()
+    pillows = torch.stack([random_crop(shards, i, augment, key) for i in range(6)]).float()
     assert ours.shape == (6, 3, 32, 32) and (ours - pillows).abs().mean() < 3
     assert (ours - pillows[[1, 2, 3, 4, 5, 0]]).abs().mean() > 10, "each image has its own crop"
     common = {
@@ -166,11 +169,11 @@ def test_batches_are_the_same_for_any_workers_processes_and_start(kind, digits, 
     augmentation = Augment(Augmentation(size=16, flip=True, jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8))
     common = {"order": epoch_order(shards.num_samples, 0, 1), "batch_size": batch, "device": CPU, "augmentation": augmentation}
     common |= {"seed": 0, "epoch": 1, "views": 2}
-    whole = list(train_batches(shards, start_step=0, rank=0, world=1, **common))
+    whole = list(train_batches(shards, start_step=0, rank=0, world_size=1, **common))
     assert [step for step, _, _ in whole] == list(range(shards.num_samples // batch))
     assert not torch.equal(whole[0][2][0], whole[0][2][1])
-    late = list(train_batches(shards, start_step=2, rank=0, world=1, workers=3, **common))
-    parts = [list(train_batches(shards, start_step=0, rank=rank, world=2, **common)) for rank in (0, 1)]
+    late = list(train_batches(shards, start_step=2, rank=0, world_size=1, workers=3, **common))
+    parts = [list(train_batches(shards, start_step=0, rank=rank, world_size=2, **common)) for rank in (0, 1)]
     for (step, index, views), (_, late_index, late_views) in zip(whole[2:], late, strict=True):
         assert torch.equal(index, late_index) and all(map(torch.equal, views, late_views)), step
     for (_, index, views), first, second in zip(whole, *parts, strict=True):

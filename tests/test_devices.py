@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from invp.devices import claimed, devices_of
-from invp.errors import UserError
+from invp.plumbing.devices import claimed, devices_of
+from invp.plumbing.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 HOLD = """
 import sys, time
 from pathlib import Path
-from invp.devices import claimed
+from invp.plumbing.devices import claimed
 folder, number, seconds, log = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4])
 with claimed(["0", "1", "2"], number, folder) as own:
     began = time.monotonic()

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from invp.download import fetchers, run
-from invp.errors import UserError
-from invp.plugins import plugin_names
+from invp.plumbing.errors import UserError
+from invp.plumbing.plugins import plugin_names
+from invp.tools.download import fetchers, run
 
 
 def test_every_name_is_a_data_set():

@@ -5,12 +5,13 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 
-from invp.config import Encoder as EncoderOptions
-from invp.config import structured
-from invp.errors import UserError
-from invp.export import detectron2_name, load_encoder, run
-from invp.files import canonical_json
 from invp.models.encoders import build_encoder
+from invp.plumbing.config import structured
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import canonical_json
+from invp.plumbing.sections import Encoder as EncoderOptions
+from invp.tools.export import detectron2_name, run
+from invp.training.checkpoint import load_encoder
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import pyarrow as pa
 import torch
 
-from invp import features
-from invp.files import read_table
 from invp.models.encoders import build_encoder
 from invp.models.heads import build_head
+from invp.plumbing.files import read_table
+from invp.steps import features
 
 ENCODER = {"name": "resnet_small", "stem": "imagenet", "norm": "batch", "width": 8, "blocks": 1, "zero_init_residual": False}
 HEAD = {"kind": "linear", "dimensions": 16}
@@ -29,7 +29,7 @@ def test_batches_are_written_as_they_come(digits, tmp_path, monkeypatch):
             yield batch
 
     monkeypatch.setattr(features, "eval_batches", small)
-    features.run(section, 0, 1, tmp_path / "c.pt", digits["train"], out, {})
+    features.write_features(section, tmp_path / "c.pt", digits["train"], out, {})
     bytes_of_one = 4 * (encoder.num_features + 16)
     assert len(rows_on_disk) == 22
     for size, rows in rows_on_disk:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invp.errors import UserError
-from invp.files import atomic_path, canonical_json, read_json, read_table, sha256_of, table_record, write_json, write_table
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import atomic_path, canonical_json, read_json, read_table, sha256_of, table_record, write_json, write_table
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):

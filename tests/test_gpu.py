@@ -13,13 +13,16 @@ import pytest
 import torch
 from PIL import Image
 
-from invp import prepare
-from invp.augment import Augment, Augmentation
-from invp.config import plugin_options
-from invp.data import Shards, _cropped, crops_on_device, epoch_order, train_batches
+from invp.data.augment import Augment
+from invp.data.batches import epoch_order, train_batches
+from invp.data.decode import crops_on_device, random_crop
+from invp.data.shards import Shards
 from invp.evals import detection, linear
-from invp.graph import exact_neighbours
 from invp.models.encoders import build_encoder
+from invp.plumbing.config import plugin_options
+from invp.plumbing.sections import Augmentation
+from invp.steps import prepare
+from invp.steps.graph import exact_neighbours
 
 sys.path.insert(0, str(Path(__file__).parent / "objectives"))
 from test_contract import OBJECTIVES, batch, build, embed
@@ -94,11 +97,11 @@ def test_photographs_decoded_on_the_device(device, tmp_path):
         smooth = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((120, 90), Image.Resampling.BICUBIC)
         smooth.save(folder / f"{i}.jpg", quality=95)
     options = plugin_options("datasets", {"name": "image_folder", "folder": "pets"}, "test")
-    prepare.run("image_folder", options, "train", tmp_path / "data", tmp_path / "out", 1)
+    prepare.write_split(options, "train", tmp_path / "data", tmp_path / "out", 1)
     shards, augment = Shards(tmp_path / "out"), Augment(Augmentation(size=32, decoder="torchcodec"))
     found = crops_on_device(shards, torch.arange(4), augment, (0, 1, 0), torch.device(device))
     assert found.device.type == device
-    pillows = torch.stack([_cropped(shards, i, augment, (0, 1, 0)) for i in range(4)]).float()
+    pillows = torch.stack([random_crop(shards, i, augment, (0, 1, 0)) for i in range(4)]).float()
     assert (found.cpu().float() - pillows).abs().mean() < 4
 
 
@@ -130,7 +133,7 @@ def test_a_detector_trains(device, tmp_path):
         "datasets", {"name": "scenes", "size": 64, "train_images": 8, "test_images": 4, "num_classes": 2}, "test"
     )
     for split in ("train", "test"):
-        prepare.run("scenes", options, split, None, tmp_path / split, 1)
+        prepare.write_split(options, split, None, tmp_path / split, 1)
     torch.manual_seed(0)
     inputs = SimpleNamespace(
         encoder=build_encoder(SMALL, 64), train=tmp_path / "train", test=tmp_path / "test", mean=[0.5] * 3, std=[0.25] * 3

@@ -2,11 +2,12 @@ import pytest
 import torch
 import torchvision
 
-from invp.config import Encoder as EncoderOptions
-from invp.config import Head, structured
-from invp.errors import UserError
 from invp.models.encoders import build_encoder
 from invp.models.heads import build_head
+from invp.plumbing.config import structured
+from invp.plumbing.errors import UserError
+from invp.plumbing.sections import Encoder as EncoderOptions
+from invp.plumbing.sections import Head
 
 
 def options(**values):

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from invp import plan
+from invp.tools import plan
 from tests.conftest import fresh
 
 DRY_RUN = """

@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from invp import sections
-from invp.config import load, plugin_options
-from invp.distributed import Group
-from invp.errors import UserError
-from invp.plugins import plugin_names
-from invp.pretrain import Stage, learning_rate, load_checkpoint
-from invp.provenance import code_digest, section_json, step_modules
+from invp.plumbing.config import load, plugin_options
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import canonical_json
+from invp.plumbing.plugins import plugin_names
+from invp.plumbing.provenance import code_digest, step_modules
+from invp.steps import pretrain
+from invp.training.checkpoint import load_checkpoint
+from invp.training.distributed import Group
+from invp.training.loop import Stage
+from invp.training.optim import learning_rate
 
 ROOT = Path(__file__).resolve().parent.parent
 OBJECTIVES = plugin_names("objectives")
@@ -41,6 +44,10 @@ SMALL = {
 }
 
 
+def pretrain_section(loaded: dict, seed: int, stage: int) -> dict:
+    return pretrain.section({"loaded": {"one": loaded}}, experiment="one", seed=seed, stage=stage)
+
+
 def experiment(objective="invp", norm="batch", **options) -> dict:
     loaded = load(ROOT / "config" / "experiments" / "digits-invp.yaml")
     values = {"name": objective, **SMALL.get(objective, {}), **options}
@@ -56,7 +63,7 @@ def command(section: dict, dataset: Path, out: Path, parent: Path | None = None,
     code = code_digest(step_modules("pretrain", section))
     inputs = [f"dataset={dataset / 'manifest.json'}", *([f"parent={parent}"] if parent else [])]
     outputs = [f"checkpoint={out / 'checkpoint.pt'}", f"metrics={out / 'metrics.jsonl'}", f"record={out / 'record.json'}"]
-    return [sys.executable, "-m", "invp", "pretrain", "--section", section_json(section), "--code", code, "--input", *inputs,
+    return [sys.executable, "-m", "invp", "pretrain", "--section", canonical_json(section), "--code", code, "--input", *inputs,
             "--output", *outputs, "--scratch", str(out / "scratch"), *extra]  # fmt: skip
 
 
@@ -102,7 +109,7 @@ def whole(digits, tmp_path_factory):
     def of(objective: str) -> Path:
         if objective not in folders:
             folders[objective] = tmp_path_factory.mktemp(objective)
-            train(sections.pretrain(experiment(objective), 0, 4), digits["train"], folders[objective])
+            train(pretrain_section(experiment(objective), 0, 4), digits["train"], folders[objective])
         return folders[objective]
 
     return of
@@ -112,8 +119,8 @@ def whole(digits, tmp_path_factory):
 def test_cut_into_stages_and_stopped_by_sigterm_it_ends_equal_to_the_bit(objective, whole, digits, tmp_path):
     one = whole(objective)
     first, second = tmp_path / "stage-2", tmp_path / "stage-4"
-    train(sections.pretrain(experiment(objective), 0, 2), digits["train"], first)
-    section = sections.pretrain(experiment(objective), 0, 4)
+    train(pretrain_section(experiment(objective), 0, 2), digits["train"], first)
+    section = pretrain_section(experiment(objective), 0, 4)
     process = subprocess.Popen(
         command(section, digits["train"], second, first / "checkpoint.pt", "--save-minutes", "0"),
         cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True,
@@ -148,7 +155,7 @@ BANKS = [(name, {}) for name in OBJECTIVES] + [
 @pytest.mark.parametrize(("objective", "options"), BANKS)
 def test_two_processes_with_half_the_batch_each_equal_one(objective, options, digits, tmp_path):
     """What an epoch of 11 steps changed, float32: sums in another order differ by far less than a lost gradient would."""
-    section = sections.pretrain(experiment(objective, norm="group", **options), 0, 1)
+    section = pretrain_section(experiment(objective, norm="group", **options), 0, 1)
     train(section, digits["train"], tmp_path / "one")
     train(section, digits["train"], tmp_path / "two", None, "--processes", "2")
     a, b = (load_checkpoint(tmp_path / n / "checkpoint.pt")["objective"] for n in ("one", "two"))
@@ -164,7 +171,7 @@ def test_two_processes_with_half_the_batch_each_equal_one(objective, options, di
 
 
 def test_a_sharded_bank_is_saved_whole_and_goes_on_with_another_number_of_processes(digits, tmp_path):
-    section = sections.pretrain(experiment(norm="group", bank="sharded", ramp_epoch=0), 0, 2)
+    section = pretrain_section(experiment(norm="group", bank="sharded", ramp_epoch=0), 0, 2)
     train(section, digits["train"], tmp_path / "one")
     out = tmp_path / "two"
     train(section, digits["train"], out, None, "--processes", "2", "--max-minutes", "0.0001", expect=75)
@@ -176,16 +183,16 @@ def test_a_sharded_bank_is_saved_whole_and_goes_on_with_another_number_of_proces
 
 
 def test_max_minutes_saves_and_leaves_with_its_own_code(digits, tmp_path):
-    section = sections.pretrain(experiment(), 0, 4)
+    section = pretrain_section(experiment(), 0, 4)
     words = train(section, digits["train"], tmp_path, None, "--max-minutes", "0.0001", expect=75)
     assert "configured minutes" in words and (tmp_path / "scratch" / "partial.pt").exists()
 
 
 @pytest.mark.parametrize("fault", ["truncated", "flipped", "other options", "empty"])
 def test_a_foreign_or_damaged_partial_checkpoint_is_ignored_with_a_message(fault, whole, digits, tmp_path):
-    section = sections.pretrain(experiment(), 0, 4)
+    section = pretrain_section(experiment(), 0, 4)
     partial = tmp_path / "scratch" / "partial.pt"
-    other = sections.pretrain(experiment(temperature=0.5), 0, 4) if fault == "other options" else section
+    other = pretrain_section(experiment(temperature=0.5), 0, 4) if fault == "other options" else section
     train(other, digits["train"], tmp_path, None, "--max-minutes", "0.0001", expect=75)
     content = bytearray(partial.read_bytes())
     if fault == "truncated":
@@ -203,12 +210,12 @@ def test_a_foreign_or_damaged_partial_checkpoint_is_ignored_with_a_message(fault
 def test_a_damaged_parent_is_a_clear_error(whole, digits, tmp_path):
     parent = tmp_path / "parent.pt"
     parent.write_bytes((whole("invp") / "checkpoint.pt").read_bytes()[:5000])
-    words = train(sections.pretrain(experiment(), 0, 4), digits["train"], tmp_path / "out", parent, expect=2)
+    words = train(pretrain_section(experiment(), 0, 4), digits["train"], tmp_path / "out", parent, expect=2)
     assert "parent.pt is damaged" in words and "Traceback" not in words
 
 
 def test_a_rank_that_dies_ends_the_job_at_once(digits, tmp_path):
-    section = sections.pretrain(experiment(), 0, 4)
+    section = pretrain_section(experiment(), 0, 4)
     process = subprocess.Popen(
         command(section, digits["train"], tmp_path, None, "--processes", "2", "--save-minutes", "0"),
         cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True,
@@ -227,7 +234,7 @@ def test_a_rank_that_dies_ends_the_job_at_once(digits, tmp_path):
 
 
 def test_equal_features_are_reported_as_a_collapse(digits, tmp_path):
-    section = sections.pretrain(experiment(num_negatives=8, momentum=0.0), 0, 4)
+    section = pretrain_section(experiment(num_negatives=8, momentum=0.0), 0, 4)
     section["training"] |= {"learning_rate": 0.3, "schedule": "constant"}
     section["objective"]["temperature"] = 1.0
     words = train(section, digits["train"], tmp_path, expect=2)
@@ -235,7 +242,7 @@ def test_equal_features_are_reported_as_a_collapse(digits, tmp_path):
 
 
 def test_an_infinite_loss_stops_the_run_and_names_the_batch(digits, tmp_path):
-    section = sections.pretrain(experiment(), 0, 4)
+    section = pretrain_section(experiment(), 0, 4)
     section["training"] |= {"learning_rate": 1e30, "schedule": "constant"}
     words = train(section, digits["train"], tmp_path, expect=2)
     assert "indices" in words and "learning_rate" in words
@@ -255,6 +262,6 @@ def test_schedules():
 def test_stages_outside_the_section_do_not_change_it_but_for_a_graph_by_stage():
     a, b = experiment(), experiment()
     b["stages"] = [1, 2, 3, 4]
-    assert sections.pretrain(a, 0, 4) == sections.pretrain(b, 0, 4)
+    assert pretrain_section(a, 0, 4) == pretrain_section(b, 0, 4)
     a["objective"]["graph"] = b["objective"]["graph"] = "stage"
-    assert sections.pretrain(a, 0, 4) != sections.pretrain(b, 0, 4)
+    assert pretrain_section(a, 0, 4) != pretrain_section(b, 0, 4)

@@ -24,7 +24,7 @@ def package(tmp_path):
 
 
 def digest(package: Path, *roots: str) -> str:
-    code = f"from invp.provenance import code_digest; print(code_digest({list(roots)!r}))"
+    code = f"from invp.plumbing.provenance import code_digest; print(code_digest({list(roots)!r}))"
     return subprocess.run([sys.executable, "-c", code], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from invp import published
-from invp.summary import latex, markdown
+from invp.pages import published
+from invp.pages.numbers import latex, markdown
 
 TABLES = published.read_published(Path(__file__).resolve().parent.parent / "config" / "published.yaml")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from invp import staging
-from invp.data import Shards
-from invp.errors import UserError
+from invp.data.shards import Shards
+from invp.plumbing import staging
+from invp.plumbing.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,7 +21,7 @@ def test_without_a_folder_shards_are_read_where_they_are(digits, monkeypatch):
 def test_jobs_of_a_node_share_one_whole_copy(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("NODE_DISK", str(tmp_path))
     monkeypatch.setenv("INVP_NODE_SCRATCH", "$NODE_DISK/shards")
-    code = f"from pathlib import Path; from invp.staging import staged; print(staged(Path({str(digits['train'])!r})))"
+    code = f"from pathlib import Path; from invp.plumbing.staging import staged; print(staged(Path({str(digits['train'])!r})))"
     processes = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
                  for _ in range(3)]  # fmt: skip
     said = [process.communicate(timeout=60) for process in processes]

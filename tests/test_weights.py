@@ -3,11 +3,11 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from invp.config import Encoder as EncoderOptions
-from invp.config import structured
-from invp.errors import UserError
 from invp.models.encoders import build_encoder
 from invp.models.weights import load_weights
+from invp.plumbing.config import structured
+from invp.plumbing.errors import UserError
+from invp.plumbing.sections import Encoder as EncoderOptions
 
 
 def encoder_of(name="resnet18"):

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from invp.datasets._source import BadImage, BaseConfig, Sample, Source, balanced, rule_of
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 PLAIN_MODES = ("RGB", "L", "P", "RGBA", "LA", "1")  # their RGB is what anybody expects

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from invp.datasets._source import BaseConfig, Sample, Source, balanced, rule_of
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 
 def source_of(images: np.ndarray, labels: np.ndarray | None, classes: list[str], config: BaseConfig, split: str) -> Source:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 
 @dataclass

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from invp.datasets._photos import PhotoConfig, files_under, needed, source_of_files
 from invp.datasets._source import Source
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"

@@ -11,7 +11,7 @@ import numpy as np
 from invp.datasets._photos import PhotoConfig, files_under, needed, source_of_files
 from invp.datasets._source import Source, balanced
 from invp.datasets.image_folder import images_in
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 SPLITS = ("train", "test")
 

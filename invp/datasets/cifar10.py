@@ -11,7 +11,7 @@ import numpy as np
 from invp.datasets import parquet
 from invp.datasets._pixels import source_of
 from invp.datasets._source import BaseConfig, Source
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 SPLITS = ("train", "test")
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from invp.datasets._photos import needed
 from invp.datasets._source import BaseConfig, Sample, Source
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 SPLITS = ("train", "test")
 NAME = re.compile(r"obj(\d+)__(\d+)\.png$")

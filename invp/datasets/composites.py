@@ -13,7 +13,7 @@ from PIL import Image
 from invp.core.selection import mixed_seed
 from invp.datasets._photos import ENDINGS, needed
 from invp.datasets._source import BaseConfig, Sample, Source
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 SPLITS = ("train", "test")
 TARGETS = ("x", "y", "size", "rotation", "variation")

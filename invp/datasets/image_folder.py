@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invp.datasets._photos import ENDINGS, PhotoConfig, files_under, needed, source_of_files
 from invp.datasets._source import Source
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 SPLITS = ("train", "test", "val", "unlabelled")
 

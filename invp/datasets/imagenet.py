@@ -13,7 +13,7 @@ from pathlib import Path
 from invp.datasets import image_folder
 from invp.datasets._photos import Files, needed, source_of_files
 from invp.datasets._source import Source
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 SPLITS = ("train", "test")
 TARS = {"train": "ILSVRC2012_img_train.tar", "test": "ILSVRC2012_img_val.tar"}

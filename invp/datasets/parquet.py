@@ -13,7 +13,7 @@ from PIL import Image
 
 from invp.datasets._photos import Files, PhotoConfig, source_of_files
 from invp.datasets._source import Sample, Source
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 SPLITS = ("train", "test", "val", "unlabelled")
 

@@ -10,7 +10,7 @@ from PIL import Image
 from invp.core.selection import mixed_seed
 from invp.datasets._source import BaseConfig, Sample, Source
 from invp.datasets.composites import digit_cutouts, photographs, with_alpha
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 SPLITS = ("train", "test")
 

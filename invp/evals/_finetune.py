@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from invp.augment import Augment, Augmentation
 from invp.core.selection import mixed_seed
-from invp.data import Shards, epoch_order, eval_batches, train_batches
-from invp.errors import UserError
-from invp.progress import Progress
+from invp.data.augment import Augment
+from invp.data.batches import epoch_order, eval_batches, train_batches
+from invp.data.shards import Shards
+from invp.plumbing.errors import UserError
+from invp.plumbing.progress import Progress
+from invp.plumbing.sections import Augmentation
 
 
 @dataclass

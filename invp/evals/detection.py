@@ -16,9 +16,11 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
 from invp.core.selection import mixed_seed
-from invp.data import Shards, epoch_order
-from invp.errors import UserError
-from invp.progress import Progress
+from invp.data.batches import epoch_order
+from invp.data.shards import Shards
+from invp.evals._inputs import EncoderInputs
+from invp.plumbing.errors import UserError
+from invp.plumbing.progress import Progress
 
 NEEDS = "encoder"
 MULTI_LABEL = True
@@ -149,7 +151,7 @@ def precisions(network: FasterRCNN, shards: Shards, numbers: list[int], config: 
     }  # fmt: skip
 
 
-def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
     """AP, AP50 and AP75 in % on the test images, after the last step."""
     check(config)
     train, test = Shards(inputs.train), Shards(inputs.test)

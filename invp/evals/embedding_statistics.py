@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from invp.core.metrics import nearest_by_class, overlap
-from invp.errors import UserError
+from invp.evals._inputs import FeatureInputs
+from invp.plumbing.errors import UserError
 
 NEEDS = "features"
 
@@ -26,7 +27,7 @@ class Config:
             raise UserError(f"features is {self.features!r}; valid: embedding, feature")
 
 
-def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -> dict:
     """Means and deviations of both sets of similarities, their difference, and the area that the two histograms share."""
     rows = np.array(getattr(inputs.test, config.features), np.float32)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

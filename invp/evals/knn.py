@@ -9,7 +9,8 @@ import faiss
 import numpy as np
 
 from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy, weighted_votes
-from invp.errors import UserError
+from invp.evals._inputs import FeatureInputs
+from invp.plumbing.errors import UserError
 
 NEEDS = "features"
 
@@ -32,7 +33,7 @@ def check(config: Config) -> None:
         raise UserError(f"features is {config.features!r}; valid: embedding, feature")
 
 
-def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -> dict:
     """Top-1 and top-5 in % for every k and temperature, from one exact search; of equal votes the lower class wins."""
     train, test = (np.ascontiguousarray(getattr(part, config.features), np.float32).copy() for part in (inputs.train, inputs.test))
     faiss.normalize_L2(train)

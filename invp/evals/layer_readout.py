@@ -12,9 +12,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC, LinearSVR
 
-from invp.data import Shards
-from invp.errors import UserError
+from invp.data.shards import Shards
+from invp.evals._inputs import EncoderInputs
 from invp.evals.linear_blocks import block_features
+from invp.plumbing.errors import UserError
 
 NEEDS = "encoder"
 
@@ -62,7 +63,7 @@ def score(
         return correlation(machine.fit(train, (known - mean) / deviation).predict(test), truth)
 
 
-def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
     """Of every layer and task the mean over the splits, `{task}_{layer}`; of the layer that was best on held-out images, `{task}`."""
     check(config)
     folders = {"train": Shards(inputs.train), "test": Shards(inputs.test)}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy
+from invp.evals._inputs import FeatureInputs
 
 NEEDS = "features"
 
@@ -122,7 +123,7 @@ def card(config: Grid, chosen: tuple[float, float], held: int, training_images: 
     }
 
 
-def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -> dict:
     """Top-1 and top-5 in % of the head that was best on a seeded validation split, trained again on all training images."""
     parts = (np.array(getattr(part, config.features), np.float32) for part in (inputs.train, inputs.test))
     train, test = (torch.from_numpy(part).to(device) for part in parts)

@@ -12,12 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invp.augment import Augment, Augmentation
 from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy
-from invp.data import Shards, epoch_order, eval_batches, train_batches
-from invp.errors import UserError
+from invp.data.augment import Augment
+from invp.data.batches import epoch_order, eval_batches, train_batches
+from invp.data.shards import Shards
 from invp.evals import linear
-from invp.progress import Progress
+from invp.evals._inputs import EncoderInputs
+from invp.plumbing.errors import UserError
+from invp.plumbing.progress import Progress
+from invp.plumbing.sections import Augmentation
 
 NEEDS = "encoder"
 
@@ -88,7 +91,7 @@ def fresh_probes(config: Config, inputs, *, seed: int, device: str) -> tuple[dic
     for epoch in range(1, config.epochs + 1):
         scale = 0.1 ** sum(epoch > drop for drop in config.drops)
         for _, index, (images,) in train_batches(
-            shards, order=fitting[epoch_order(len(fitting), seed, epoch)], batch_size=batch_size, start_step=0, rank=0, world=1,
+            shards, order=fitting[epoch_order(len(fitting), seed, epoch)], batch_size=batch_size, start_step=0, rank=0, world_size=1,
             device=torch.device(device), augmentation=augmentation, seed=seed, epoch=epoch, views=1, workers=inputs.workers,
         ):  # fmt: skip
             for name, maps in zip(encoder.block_names, encoder.blocks(images), strict=True):
@@ -170,7 +173,7 @@ def _result(config: Config, inputs, found: dict[str, linear.Probe], truth: np.nd
     }
 
 
-def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
     """Top-1 in % of every block, and top-1 and top-5 of the block that was best on held-out training images."""
     check(config)
     if config.crops == "fresh":

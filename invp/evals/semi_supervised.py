@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy
-from invp.data import Shards
-from invp.errors import UserError
+from invp.data.shards import Shards
 from invp.evals import _finetune
+from invp.evals._inputs import EncoderInputs
+from invp.plumbing.errors import UserError
 
 NEEDS = "encoder"
 
@@ -54,7 +55,7 @@ def subset_of(labels: np.ndarray, num_classes: int, share: float, seed: int) -> 
     return np.sort(np.concatenate(chosen))
 
 
-def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
     """Top-1 and top-5 in % on the test images after fine-tuning on the subset; the last epoch."""
     check(config)
     shards, test = Shards(inputs.train), Shards(inputs.test)

@@ -10,7 +10,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.svm import LinearSVC
 
 from invp.core.metrics import average_precision
-from invp.errors import UserError
+from invp.evals._inputs import FeatureInputs
+from invp.plumbing.errors import UserError
 
 NEEDS = "features"
 MULTI_LABEL = True
@@ -48,7 +49,7 @@ def machine(config: Config, cost: float, seed: int) -> LinearSVC:
     return LinearSVC(C=cost, class_weight=weights, loss="squared_hinge", max_iter=config.iterations, random_state=seed)
 
 
-def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -> dict:
     """Mean average precision in %, by the envelope and by eleven points; images that are only difficult do not count in the test."""
     check(config)
     rows = [np.asarray(getattr(part, config.features), np.float64) for part in (inputs.train, inputs.test)]

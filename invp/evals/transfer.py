@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from invp.core.metrics import accuracy_by_class, average_precision, confusion_matrix, mean_per_class, topk_accuracy
-from invp.data import Shards
-from invp.errors import UserError
+from invp.data.shards import Shards
 from invp.evals import _finetune
+from invp.evals._inputs import EncoderInputs
+from invp.plumbing.errors import UserError
 
 NEEDS = "encoder"
 MULTI_LABEL = True
@@ -79,7 +80,7 @@ def parts_of(config: Config, inputs, seed: int) -> tuple[Shards, torch.Tensor, t
     )
 
 
-def evaluate(config: Config, inputs, *, seed: int, device: str) -> dict:
+def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
     """`score`, the metric in % on the test images, of a network trained on all images with the pair that was best on validation."""
     check(config)
     shards, fitting, validation, words = parts_of(config, inputs, seed)

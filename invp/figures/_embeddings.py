@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from invp.core.metrics import weighted_votes
-from invp.errors import UserError
-from invp.files import read_table
-from invp.tables import matrix
+from invp.data.tables import matrix
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import read_table
 
 
 def embeddings(inputs: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from invp.data import Shards
-from invp.errors import UserError
+from invp.data.shards import Shards
 from invp.figures._embeddings import embeddings, weighted_answers
+from invp.figures._inputs import FigureInputs
 from invp.figures._style import COLOURS, plain, plotting, save, thumbnail
+from invp.plumbing.errors import UserError
 
 NEEDS = ("features",)
 
@@ -60,7 +61,7 @@ def splitting(rows: np.ndarray, labels: np.ndarray, config: Config, seed: int) -
     return best
 
 
-def draw(config: Config, inputs: Any, out: Path) -> dict:
+def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     """Draws the three maps; returns places, accuracies and clusters."""
     seed = inputs.experiment["seed"]
     train, labels, test, truth = embeddings(inputs)

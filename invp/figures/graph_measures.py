@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from invp.errors import UserError
+from invp.figures._inputs import FigureInputs
 from invp.figures._style import COLOURS, plain, plotting, save
-from invp.files import read_json
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import read_json
 
 NEEDS = ("graph",)
 PURITY = {
@@ -28,7 +28,7 @@ class Config:
     """No options."""
 
 
-def draw(config: Config, inputs: Any, out: Path) -> dict:
+def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     """Draws shares of the same class, shares by step of the walk, and structure over stages; returns them by name."""
     measures = {stage: read_json(folder / "summary.json")["measures"] for stage, folder in sorted(inputs.graphs.items())}
     if not measures:

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from invp.data import Shards
-from invp.errors import UserError
+from invp.data.shards import Shards
 from invp.figures._embeddings import embeddings, weighted_answers
+from invp.figures._inputs import FigureInputs
 from invp.figures._style import plotting, save, sheet, thumbnail
+from invp.plumbing.errors import UserError
 
 NEEDS = ("features",)
 
@@ -28,7 +28,7 @@ class Config:
             raise UserError("k, each and shown must be at least 1, and temperature positive")
 
 
-def draw(config: Config, inputs: Any, out: Path) -> dict:
+def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     """Draws a row an answer, green frames for the true class; returns the answers and the accuracy in %."""
     train, labels, test, truth = embeddings(inputs)
     answers, nearest, near = weighted_answers(train, labels, test, config.k, config.temperature)

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from invp.data import Shards
-from invp.errors import UserError
+from invp.data.shards import Shards
+from invp.figures._inputs import FigureInputs
 from invp.figures._style import plotting, save, sheet, thumbnail
-from invp.files import read_table
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import read_table
 
 NEEDS = ("graph",)
 
@@ -26,7 +26,7 @@ class Config:
             raise UserError("anchors must be at least 1, and shown at least 2")
 
 
-def draw(config: Config, inputs: Any, out: Path) -> dict:
+def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     """Draws a row an anchor; the frame is green for its class and red for another; returns the pairs."""
     stage = max(inputs.graphs)
     table = read_table(inputs.graphs[stage] / "positives.arrow")

@@ -5,14 +5,14 @@ N images, D dimensions, R ranks.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from invp.errors import UserError
+from invp.data.tables import matrix
+from invp.figures._inputs import FigureInputs
 from invp.figures._style import COLOURS, plain, plotting, save
-from invp.files import read_table
-from invp.tables import matrix
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import read_table
 
 NEEDS = ("stage_features",)
 
@@ -45,7 +45,7 @@ def ranked(rows: np.ndarray, labels: np.ndarray | None, ranks: int, neighbours: 
     return total / len(rows), None if labels is None else float(same / len(rows))
 
 
-def draw(config: Config, inputs: Any, out: Path) -> dict:
+def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     """Draws the first and the last stage against rank, and every stage's neighbour quality; returns both."""
     stages = sorted(inputs.stage_features)
     curves, quality, chosen = {}, {}, None

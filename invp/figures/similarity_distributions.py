@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from invp.core.metrics import nearest_by_class, overlap
-from invp.errors import UserError
 from invp.figures._embeddings import embeddings
+from invp.figures._inputs import FigureInputs
 from invp.figures._style import COLOURS, plain, plotting, save
+from invp.plumbing.errors import UserError
 
 NEEDS = ("features",)
 
@@ -27,7 +27,7 @@ class Config:
             raise UserError("images and neighbours must be at least 1, and bins at least 2")
 
 
-def draw(config: Config, inputs: Any, out: Path) -> dict:
+def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     """Draws both histograms; returns them with means, deviations and the overlap (shared area of the densities, 0 to 1)."""
     _, _, rows, labels = embeddings(inputs)
     anchors = np.random.default_rng(inputs.experiment["seed"]).permutation(len(rows))[: config.images]

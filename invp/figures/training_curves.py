@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from invp.figures._inputs import FigureInputs
 
 NEEDS = ("curves",)
 
@@ -12,7 +13,7 @@ class Config:
     """No options."""
 
 
-def draw(config: Config, inputs: Any, out: Path) -> dict:
+def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     """Draws the curves to `out` (PNG) and returns them by name."""
     import matplotlib
 

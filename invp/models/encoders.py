@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 NAMES = ("resnet_small", "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "pixels")
 

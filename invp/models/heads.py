@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 
 def build_head(options: dict, num_features: int) -> nn.Module:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 # What stands before the ResNet's own names in known files.
 PREFIXES = ("encoder.", "module.encoder_q.", "module.", "backbone.", "model.", "objective.encoder.", "")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 
 class MomentumCopy(nn.Module):

@@ -3,7 +3,7 @@
 import importlib.util
 from typing import Any
 
-from invp.errors import UserError
+from invp.plumbing.errors import UserError
 
 
 def require(condition: bool, config: Any, key: str, what: str) -> None:

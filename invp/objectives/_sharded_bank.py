@@ -1,4 +1,4 @@
-"""A memory bank cut by rows over processes: each holds about N / world rows, searches them, and results are merged.
+"""A memory bank cut by rows over processes: each holds about N / world_size rows, searches them, and results are merged.
 
 Every process works on the whole batch: B anchors, N rows, D dimensions, k rows searched for.
 """
@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from invp.core.bank import update_rows
 from invp.core.neighbours import knn_graph, merge_topk, nearest_first, top_k
 from invp.core.selection import Part
-from invp.objectives._gather import gather, place
+from invp.training.distributed import gather, rank_and_world_size
 
 
 class BankRows:
     """This process's rows, `start` to `stop`, of a bank of N: all of them if it is replicated; `part` is None then."""
 
     def __init__(self, num_samples: int, kind: str) -> None:
-        rank, world = place() if kind == "sharded" else (0, 1)
+        rank, world_size = rank_and_world_size() if kind == "sharded" else (0, 1)
         self.num_samples = num_samples
-        self.bounds = [number * num_samples // world for number in range(world + 1)]
+        self.bounds = [number * num_samples // world_size for number in range(world_size + 1)]
         self.start, self.stop = self.bounds[rank], self.bounds[rank + 1]
-        self.part = Part(self.start, _total) if world > 1 else None
+        self.part = Part(self.start, _total) if world_size > 1 else None
 
     def cut(self, objective: nn.Module) -> None:
         """Leaves this process's rows in the objective's buffer `bank`; state dictionaries keep holding all of them.
@@ -80,8 +80,8 @@ class BankRows:
 
     def own_anchors(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Of what was computed for `all_anchors` (B x ...), the rows of this process."""
-        rank, world = place()
-        return tensors if self.part is None else tuple(tensor.chunk(world)[rank] for tensor in tensors)
+        rank, world_size = rank_and_world_size()
+        return tensors if self.part is None else tuple(tensor.chunk(world_size)[rank] for tensor in tensors)
 
     def update(self, bank: Tensor, index: Tensor, features: Tensor, momentum: float) -> Tensor:
         """`invp.core.bank.update_rows` for those of the samples `index` (B) whose rows are here: their places in `bank`."""
@@ -93,7 +93,7 @@ class BankRows:
 
     def _sent(self, rows: Tensor, owner: int, start: int, stop: int) -> Tensor:
         """The rows `start` to `stop` of the bank, from the process that holds them."""
-        if owner == place()[0]:
+        if owner == rank_and_world_size()[0]:
             block = rows[start - self.start : stop - self.start].contiguous()
         else:
             block = rows.new_empty(stop - start, rows.shape[1])
@@ -109,6 +109,6 @@ def _total(tensor: Tensor) -> Tensor:
 
 def _columns(values: Tensor) -> Tensor:
     """The tables of all processes (Bxk each) side by side."""
-    parts = [torch.empty_like(values) for _ in range(place()[1])]
+    parts = [torch.empty_like(values) for _ in range(rank_and_world_size()[1])]
     dist.all_gather(parts, values.contiguous())
     return torch.cat(parts, 1)

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.core.bank import initial_rows
+from invp.core.batch_loss import Weighing, batch_loss
 from invp.core.losses import attach_gradient, instance_loss, noise_contrastive_loss
 from invp.core.neighbours import similarities
-from invp.core.objective import Weighing, batch_loss
 from invp.core.selection import hashed_indices, selected_similarities, weighted_rows
 from invp.objectives._options import require
 from invp.objectives._sharded_bank import BankRows

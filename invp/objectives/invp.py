@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.core.bank import initial_rows, last_occurrence
+from invp.core.batch_loss import BACKGROUNDS, BatchLoss, Weighing, batch_loss
 from invp.core.losses import RAMPS, attach_gradient, ramp
 from invp.core.neighbours import ABSENT, largest, merge_topk, nearest_first, similarities, top_k
-from invp.core.objective import BACKGROUNDS, BatchLoss, Weighing, batch_loss
 from invp.core.propagation import Positives, discover
 from invp.core.selection import extreme_positives, selected_similarities
-from invp.errors import UserError
 from invp.objectives._options import require
 from invp.objectives._sharded_bank import BankRows
+from invp.plumbing.errors import UserError
 
 BANKS = ("replicated", "sharded")
 SEARCHES = ("fp32", "fp16")

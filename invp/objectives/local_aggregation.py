@@ -14,10 +14,10 @@ from invp.core.clusters import kmeans
 from invp.core.contrastive import set_loss
 from invp.core.neighbours import top_k
 from invp.core.selection import weighted_rows
-from invp.errors import UserError
 from invp.objectives import instance_discrimination
-from invp.objectives._gather import from_first
 from invp.objectives._options import require, require_faiss
+from invp.plumbing.errors import UserError
+from invp.training.distributed import from_first
 
 
 @dataclass

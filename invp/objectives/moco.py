@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from invp.core.contrastive import info_nce
 from invp.core.selection import hashed_indices
-from invp.objectives._gather import gather, place
 from invp.objectives._momentum import MomentumCopy
 from invp.objectives._options import require
+from invp.training.distributed import gather, rank_and_world_size
 
 SHUFFLE_STREAM = 1 << 32  # keeps the draws of the shuffle apart from others of the same seed
 
@@ -93,10 +93,10 @@ class Objective(nn.Module):
         """The keys, computed in a shuffled order of the whole batch, so that batch statistics tell nothing of a pair."""
         if not self.config.norm_group:
             return self.key(images)
-        rank, world = place()
+        rank, world_size = rank_and_world_size()
         draws = hashed_indices(gather(index), 1, 1 << 62, seed=self.seed + SHUFFLE_STREAM, epoch=epoch)[:, 0]
-        # A process takes every world-th image: so the groups are the same whatever the number of processes is.
-        order = draws.argsort(stable=True).view(-1, world).T.flatten()
+        # A process takes every world_size-th image: so the groups are the same whatever the number of processes is.
+        order = draws.argsort(stable=True).view(-1, world_size).T.flatten()
         mine = slice(rank * len(images), (rank + 1) * len(images))
         keys = gather(self.key(gather(images)[order[mine]]))
         return keys[order.argsort()[mine]]

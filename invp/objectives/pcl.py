@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from invp.core.clusters import kmeans
 from invp.core.contrastive import concentrations, prototype_loss
-from invp.errors import UserError
 from invp.objectives import moco
-from invp.objectives._gather import from_first
 from invp.objectives._options import require, require_faiss
+from invp.plumbing.errors import UserError
+from invp.training.distributed import from_first
 
 
 @dataclass

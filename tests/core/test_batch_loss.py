@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from invp.core.batch_loss import Weighing, batch_loss
 from invp.core.neighbours import ABSENT, similarities, top_k
-from invp.core.objective import Weighing, batch_loss
 from invp.core.propagation import Positives, discover
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from invp import prepare
-from invp.config import plugin_options
-from invp.data import Shards
-from invp.errors import UserError
+from invp.data.shards import Shards
+from invp.plumbing.config import plugin_options
+from invp.plumbing.errors import UserError
+from invp.steps import prepare
 
 
 def bad(kind: str) -> bytes:
@@ -128,7 +128,7 @@ def test_a_bad_list_names_the_file_and_the_line(lines, words, tmp_path):
     (folder / "train_places205.csv").write_text(lines)
     (folder / "val_places205.csv").write_text("a/abbey/1.jpg 0\n")
     with pytest.raises(UserError, match=words):
-        prepare.run("places205", plugin_options("datasets", {"name": "places205"}, "t"), "train", tmp_path, tmp_path / "out", 1)
+        prepare.write_split(plugin_options("datasets", {"name": "places205"}, "t"), "train", tmp_path, tmp_path / "out", 1)
 
 
 def test_a_label_out_of_range_names_the_image(tmp_path):
@@ -139,7 +139,7 @@ def test_a_label_out_of_range_names_the_image(tmp_path):
     (folder / "annotations/trainval.txt").write_text("a_1 0 1 1\n")
     (folder / "annotations/test.txt").write_text("a_1 1 1 1\n")
     with pytest.raises(UserError, match="a_1.jpg has label -1"):
-        prepare.run("oxford_pets", plugin_options("datasets", {"name": "oxford_pets"}, "t"), "train", tmp_path, tmp_path / "out", 1)
+        prepare.write_split(plugin_options("datasets", {"name": "oxford_pets"}, "t"), "train", tmp_path, tmp_path / "out", 1)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_bad_annotation_names_the_file(content, words, tmp_path):
     if content is not None:
         (folder / "Annotations/1.xml").write_bytes(content)
     with pytest.raises(UserError, match=f"(?s)1.xml.*{words}"):
-        prepare.run("voc2007", plugin_options("datasets", {"name": "voc2007"}, "t"), "train", tmp_path, tmp_path / "out", 1)
+        prepare.write_split(plugin_options("datasets", {"name": "voc2007"}, "t"), "train", tmp_path, tmp_path / "out", 1)
 
 
 def test_an_empty_class_and_a_missing_split_are_clear_errors(tree, tmp_path):
@@ -168,7 +168,7 @@ def test_an_empty_class_and_a_missing_split_are_clear_errors(tree, tmp_path):
         run(tree, tmp_path / "out")
     with pytest.raises(UserError, match="(?s)pets/val does not exist.*INVP_DATA"):
         options = plugin_options("datasets", {"name": "image_folder", "folder": "pets"}, "t")
-        prepare.run("image_folder", options, "val", tree, tmp_path / "out", 1)
+        prepare.write_split(options, "val", tree, tmp_path / "out", 1)
 
 
 def test_a_wrong_option_names_the_key(tree, tmp_path):

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from invp import prepare
-from invp.config import plugin_options
-from invp.data import Shards
-from invp.plugins import plugin_names
+from invp.data.shards import Shards
+from invp.plumbing.config import plugin_options
+from invp.plumbing.plugins import plugin_names
+from invp.steps import prepare
 
 RNG = np.random.default_rng(0)
 
@@ -259,7 +259,7 @@ def test_a_tree_in_the_true_layout_reads_back_equal(name, tmp_path, monkeypatch)
         monkeypatch.setattr(f"torchvision.datasets.{where}.check_integrity", lambda path, md5=None: Path(path).exists())
     options = plugin_options("datasets", {"name": name, "rows_per_shard": 1000, **options}, "test")
     for split, (images, labels) in parts.items():
-        prepare.run(name, options, split, root, tmp_path / split, 2)
+        prepare.write_split(options, split, root, tmp_path / split, 2)
         shards = Shards(tmp_path / split)
         if isinstance(images, int):
             assert shards.num_samples == images and set(shards.manifest["counts"].values()) != {0}
@@ -278,7 +278,7 @@ def test_a_tree_in_the_true_layout_reads_back_equal(name, tmp_path, monkeypatch)
 @pytest.mark.parametrize("name", ["voc2007", "voc2012"])
 def test_labels_and_boxes_of_voc_read_back(name, tmp_path):
     TREES[name](tmp_path)
-    prepare.run(name, plugin_options("datasets", {"name": name}, "test"), "train", tmp_path, tmp_path / "out", 1)
+    prepare.write_split(plugin_options("datasets", {"name": name}, "test"), "train", tmp_path, tmp_path / "out", 1)
     shards = Shards(tmp_path / "out")
     dog, person = shards.classes.index("dog"), shards.classes.index("person")
     expected = torch.zeros(2, 20, dtype=torch.int8)
@@ -292,7 +292,7 @@ def test_labels_and_boxes_of_voc_read_back(name, tmp_path):
 
 def test_an_empty_annotation_has_no_boxes(tmp_path):
     TREES["voc2007"](tmp_path)
-    prepare.run("voc2007", plugin_options("datasets", {"name": "voc2007"}, "test"), "test", tmp_path, tmp_path / "out", 1)
+    prepare.write_split(plugin_options("datasets", {"name": "voc2007"}, "test"), "test", tmp_path, tmp_path / "out", 1)
     boxes, labels, difficult = Shards(tmp_path / "out").boxes(0)
     assert boxes.shape == (0, 4) and labels.shape == difficult.shape == (0,)
 
@@ -305,7 +305,7 @@ def test_real_annotations_in_vocs_layout(data_root, tmp_path):
         tar.extractall(tmp_path / "data", filter="data")
     folder = next(p.parent for p in (tmp_path / "data").rglob("Annotations"))
     names = {"name": "voc2007", "folder": str(folder.relative_to(tmp_path / "data")), "classes": ["RBC", "WBC", "Platelets"]}
-    prepare.run("voc2007", plugin_options("datasets", names, "test"), "train", tmp_path / "data", tmp_path / "out", 1)
+    prepare.write_split(plugin_options("datasets", names, "test"), "train", tmp_path / "data", tmp_path / "out", 1)
     shards = Shards(tmp_path / "out")
     assert shards.num_samples > 100 and (shards.multi_labels.abs().sum(1) > 0).all()
     for i in range(0, shards.num_samples, 20):
@@ -348,7 +348,7 @@ def test_imagenet_from_its_tars_equals_imagenet_from_folders(tmp_path):
         read = {}
         for kind in ("folders", "tars"):
             options = plugin_options("datasets", {"name": "imagenet"}, "test")
-            prepare.run("imagenet", options, split, tmp_path / kind, tmp_path / kind / split, 1)
+            prepare.write_split(options, split, tmp_path / kind, tmp_path / kind / split, 1)
             shards = Shards(tmp_path / kind / split)
             read[kind] = sorted((int(shards.labels[i]), shards.encoded(i)) for i in range(shards.num_samples))
             assert shards.classes == ["n01", "n02"]
@@ -358,7 +358,7 @@ def test_imagenet_from_its_tars_equals_imagenet_from_folders(tmp_path):
 def test_a_subset_of_classes(tmp_path):
     made = folders(tmp_path / "imagenet", {"train": ["n01", "n02", "n03"]}, 2)
     options = plugin_options("datasets", {"name": "imagenet", "classes": ["n03", "n01"]}, "test")
-    prepare.run("imagenet", options, "train", tmp_path, tmp_path / "out", 1)
+    prepare.write_split(options, "train", tmp_path, tmp_path / "out", 1)
     shards = Shards(tmp_path / "out")
     assert shards.classes == ["n03", "n01"] and shards.labels.tolist() == [0, 0, 1, 1]
     assert shards.encoded(2) == made["train"][0][0]

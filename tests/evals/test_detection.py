@@ -8,12 +8,12 @@ import torch
 from networks import SMALL, encoder_inputs
 from PIL import Image
 
-from invp import prepare
-from invp.config import plugin_options
-from invp.data import Shards
-from invp.errors import UserError
+from invp.data.shards import Shards
 from invp.evals import detection
 from invp.models.encoders import build_encoder
+from invp.plumbing.config import plugin_options
+from invp.plumbing.errors import UserError
+from invp.steps import prepare
 
 SCENES = {"name": "scenes", "size": 64, "train_images": 48, "test_images": 24, "num_classes": 2, "most": 2}
 QUICK = {
@@ -26,7 +26,7 @@ QUICK = {
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
     for split in ("train", "test"):
-        prepare.run("scenes", plugin_options("datasets", SCENES, "test"), split, None, folder / split, 2)
+        prepare.write_split(plugin_options("datasets", SCENES, "test"), split, None, folder / split, 2)
     return folder
 
 
@@ -58,7 +58,7 @@ def test_it_learns_from_zero_on_a_tree_in_vocs_layout(scenes, tmp_path):
         as_voc(Shards(scenes / split), tmp_path, name)
     options = plugin_options("datasets", {"name": "voc2007", "classes": ["0", "1"]}, "test")
     for split in ("train", "test"):
-        prepare.run("voc2007", options, split, tmp_path, tmp_path / split, 2)
+        prepare.write_split(options, split, tmp_path, tmp_path / split, 2)
         for i in range(0, Shards(tmp_path / split).num_samples, 7):
             assert torch.equal(Shards(tmp_path / split).boxes(i)[0], Shards(scenes / split).boxes(i)[0])
     config = detection.Config(steps=150, drops=[120], curve=[0, 150], **QUICK)
@@ -162,7 +162,7 @@ def test_sets_without_boxes_and_encoders_without_stages_are_refused(digits, scen
 
 
 def test_scenes_are_the_same_again(scenes, tmp_path):
-    prepare.run("scenes", plugin_options("datasets", SCENES, "test"), "test", None, tmp_path, 1)
+    prepare.write_split(plugin_options("datasets", SCENES, "test"), "test", None, tmp_path, 1)
     first, again = Shards(scenes / "test"), Shards(tmp_path)
     assert all(np.array_equal(first.decoded(i), again.decoded(i)) for i in range(24))
     assert isinstance(first.decoded(0), Image.Image)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from invp.core.metrics import nearest_by_class, overlap
-from invp.errors import UserError
 from invp.evals import embedding_statistics
-from invp.evaluate import FeatureInputs, FeatureTable
+from invp.evals._inputs import FeatureInputs, FeatureTable
+from invp.plumbing.errors import UserError
 
 
 def unit(seed: int, count: int) -> np.ndarray:

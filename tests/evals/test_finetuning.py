@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from networks import SMALL, encoder_inputs
 from torchmetrics.classification import MulticlassAccuracy
 
-from invp import prepare
-from invp.config import instance, plugin_options
 from invp.core.metrics import average_precision
-from invp.data import Shards
-from invp.errors import UserError
+from invp.data.shards import Shards
 from invp.evals import _finetune, semi_supervised, transfer
 from invp.models.encoders import build_encoder
+from invp.plumbing.config import instance, plugin_options
+from invp.plumbing.errors import UserError
+from invp.steps import prepare
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_sets_own_validation_split_is_used(tmp_path, monkeypatch):
         TREES[name](root)
         options = plugin_options("datasets", {"name": name}, "test")
         for split in ("train", "val"):
-            prepare.run(name, options, split, root, root / split, 1)
+            prepare.write_split(options, split, root, root / split, 1)
         looked_at = SimpleNamespace(train=root / "train", validation=root / "val")
         shards, fitting, validation, words = transfer.parts_of(transfer.Config(), looked_at, 0)
         assert shards.num_samples == count and len(validation) == held and len(fitting) == count - held
@@ -202,7 +202,7 @@ def test_joined_splits_must_be_of_one_kind(digits, tmp_path):
     index = torch.tensor([0, 1437, 1796])
     expected = torch.cat([Shards(digits["train"]).images(index[:1]), Shards(digits["test"]).images(torch.tensor([0, 359]))])
     assert torch.equal(both.images(index), expected)
-    prepare.run("scenes", plugin_options("datasets", {"name": "scenes", "test_images": 2}, "t"), "test", None, tmp_path, 1)
+    prepare.write_split(plugin_options("datasets", {"name": "scenes", "test_images": 2}, "t"), "test", None, tmp_path, 1)
     with pytest.raises(UserError, match="cannot be joined"):
         Shards(digits["train"], tmp_path)
 

@@ -9,12 +9,12 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion
 from sklearn.metrics import top_k_accuracy_score
 from torchmetrics.classification import MulticlassAccuracy
 
-from invp.config import instance, plugin_options
 from invp.core.metrics import accuracy_by_class, confusion_matrix, mean_per_class, topk_accuracy, weighted_votes
-from invp.errors import UserError
 from invp.evals import knn, linear
-from invp.evaluate import FeatureInputs, FeatureTable
-from invp.plugins import load_plugin, plugin_names
+from invp.evals._inputs import FeatureInputs, FeatureTable
+from invp.plumbing.config import instance, plugin_options
+from invp.plumbing.errors import UserError
+from invp.plumbing.plugins import load_plugin, plugin_names
 
 
 def blobs(seed=0, train=240, test=90, classes=6, dimensions=10, noise=1.2) -> FeatureInputs:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from invp import prepare
-from invp.config import plugin_options
-from invp.data import Shards
+from invp.data.shards import Shards
 from invp.datasets import composites
-from invp.errors import UserError
 from invp.evals import layer_readout
+from invp.plumbing.config import plugin_options
+from invp.plumbing.errors import UserError
+from invp.steps import prepare
 
 
 class Known(torch.nn.Module):
@@ -30,7 +30,7 @@ def prepared(folder, **options):
         "datasets", {"name": "composites", "size": 16, "train_images": 400, "test_images": 150, **options}, "test"
     )
     for split in ("train", "test"):
-        prepare.run("composites", checked, split, None, folder / split, 2)
+        prepare.write_split(checked, split, None, folder / split, 2)
     return folder
 
 
@@ -124,7 +124,7 @@ def test_real_objects_in_known_poses(data_root, tmp_path):
         pytest.skip("coil20 is not under INVP_DATA")
     options = plugin_options("datasets", {"name": "coil20", "size": 16}, "test")
     for split in ("train", "test"):
-        prepare.run("coil20", options, split, data_root, tmp_path / split, 2)
+        prepare.write_split(options, split, data_root, tmp_path / split, 2)
     shards = Shards(tmp_path / "train")
     assert shards.num_samples == 20 * 54 and Shards(tmp_path / "test").num_samples == 20 * 18
     sine, cosine = (shards.targets()[name] for name in ("pose_sine", "pose_cosine"))

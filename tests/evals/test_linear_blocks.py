@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from invp.config import instance
-from invp.data import Shards, epoch_order
-from invp.errors import UserError
+from invp.data.batches import epoch_order
+from invp.data.shards import Shards
 from invp.evals import linear, linear_blocks
 from invp.models.encoders import build_encoder
+from invp.plumbing.config import instance
+from invp.plumbing.errors import UserError
 
 OPTIONS = {"name": "resnet_small", "stem": "imagenet", "norm": "batch", "width": 8, "blocks": 1, "zero_init_residual": False}
 QUICK = {"learning_rates": [0.03, 0.3], "weight_decays": [0.0, 1e-3], "epochs": 3, "batch_size": 128}

@@ -5,12 +5,12 @@ import pytest
 from sklearn.metrics import average_precision_score
 from sklearn.svm import LinearSVC
 
-from invp import features, prepare
-from invp.config import instance, plugin_options
 from invp.core.metrics import average_precision
-from invp.errors import UserError
 from invp.evals import svm
-from invp.evaluate import FeatureInputs, FeatureTable
+from invp.evals._inputs import FeatureInputs, FeatureTable
+from invp.plumbing.config import instance, plugin_options
+from invp.plumbing.errors import UserError
+from invp.steps import features, prepare
 
 COSTS = [0.01, 0.1, 1.0]
 
@@ -80,13 +80,13 @@ def test_voc_reaches_the_svm_and_no_other_evaluation(tmp_path):
     """Shards with several labels, through the features' table, to an evaluation's inputs."""
     import torch
 
-    from invp.evaluate import feature_table
     from invp.models.encoders import build_encoder
     from invp.models.heads import build_head
+    from invp.steps._features_inputs import feature_table
     from tests.datasets.test_layouts import TREES
 
     TREES["voc2007"](tmp_path)
-    prepare.run("voc2007", plugin_options("datasets", {"name": "voc2007"}, "test"), "train", tmp_path, tmp_path / "out", 1)
+    prepare.write_split(plugin_options("datasets", {"name": "voc2007"}, "test"), "train", tmp_path, tmp_path / "out", 1)
     encoder = {"name": "resnet_small", "stem": "imagenet", "norm": "batch", "width": 8, "blocks": 1, "zero_init_residual": False}
     head = {"kind": "linear", "dimensions": 4}
     network = build_encoder(encoder, 16)
@@ -94,7 +94,7 @@ def test_voc_reaches_the_svm_and_no_other_evaluation(tmp_path):
     state = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     torch.save({"objective": state}, tmp_path / "checkpoint.pt")
     section = {"encoder": encoder, "head": head, "augmentation": {"size": 16, "mean": [0.5] * 3, "std": [0.5] * 3}}
-    features.run(section, 0, 1, tmp_path / "checkpoint.pt", tmp_path / "out", tmp_path / "features.arrow", {})
+    features.write_features(section, tmp_path / "checkpoint.pt", tmp_path / "out", tmp_path / "features.arrow", {})
     table = feature_table(tmp_path / "features.arrow", True)
     assert table.multi_labels.shape == (2, 20) and table.multi_labels[1].min() == -1
     with pytest.raises(UserError, match="several labels an image"):

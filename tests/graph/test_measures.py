@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from invp.core import graph_measures as gm
-from invp.graph import approximate_neighbours, exact_neighbours, positions, recall_of
-from invp.inspect_graph import shortest_path
+from invp.steps.graph import approximate_neighbours, exact_neighbours, positions, recall_of
+from invp.tools.inspect_graph import shortest_path
 
 
 def random_table(seed: int, n: int = 60, k: int = 3) -> np.ndarray:

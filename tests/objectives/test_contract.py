@@ -6,10 +6,10 @@ import pytest
 import torch
 from test_pretrain import SMALL
 
-from invp.config import instance, plugin_options
 from invp.models.encoders import build_encoder
 from invp.models.heads import build_head
-from invp.plugins import load_plugin, plugin_names
+from invp.plumbing.config import instance, plugin_options
+from invp.plumbing.plugins import load_plugin, plugin_names
 
 N, B, D, SIZE = 150, 16, 8, 12
 SMALLER = {"num_negatives": N, "norm_group": 8, "num_keys": 40, "num_background": 40}

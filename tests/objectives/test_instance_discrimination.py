@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from invp.core.selection import hashed_indices
-from invp.errors import UserError
 from invp.objectives import invp
 from invp.objectives.instance_discrimination import LOSSES, Config, Objective
+from invp.plumbing.errors import UserError
 
 N, D, TAU = 30, 4, 0.3
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from invp.core.neighbours import ABSENT, knn_graph
-from invp.errors import UserError
 from invp.objectives.invp import Config, Objective
+from invp.plumbing.errors import UserError
 
 N, D = 40, 5
 

@@ -6,9 +6,9 @@ from rivals import Given, images
 from torch import nn
 
 from invp.core.clusters import kmeans
-from invp.errors import UserError
 from invp.objectives import instance_discrimination
 from invp.objectives.local_aggregation import Config, Objective
+from invp.plumbing.errors import UserError
 
 pytest.importorskip("faiss")
 N, D, TAU, M = 40, 4, 0.3, 9

@@ -5,11 +5,11 @@ import torch
 from rivals import Given, images
 from torch import nn
 
-from invp.errors import UserError
 from invp.models.encoders import build_encoder
 from invp.models.heads import build_head
 from invp.objectives._momentum import GroupedBatchNorm, MomentumCopy
 from invp.objectives.moco import Config, Objective
+from invp.plumbing.errors import UserError
 
 N, D, K, TAU = 12, 4, 6, 0.3
 ENCODER = {"name": "resnet_small", "width": 8, "blocks": 1, "norm": "batch"}

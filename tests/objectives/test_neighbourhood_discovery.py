@@ -8,9 +8,9 @@ from rivals import Given, images
 from torch import nn
 
 from invp.core.neighbours import ABSENT
-from invp.errors import UserError
 from invp.objectives import instance_discrimination
 from invp.objectives.neighbourhood_discovery import Config, Objective
+from invp.plumbing.errors import UserError
 
 N, D, TAU = 20, 4, 0.3
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from invp.core.clusters import kmeans
 from invp.core.contrastive import concentrations
-from invp.errors import UserError
 from invp.objectives import moco, pcl
+from invp.plumbing.errors import UserError
 
 pytest.importorskip("faiss")
 N, D, TAU = 30, 4, 0.3

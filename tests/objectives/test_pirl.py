@@ -5,11 +5,11 @@ import torch
 from rivals import Given, images
 from torch import nn
 
-from invp.errors import UserError
 from invp.models.encoders import build_encoder
 from invp.models.heads import build_head
 from invp.objectives import instance_discrimination
 from invp.objectives.pirl import Config, Objective, patches
+from invp.plumbing.errors import UserError
 
 N, D = 24, 4
 

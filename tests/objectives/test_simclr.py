@@ -9,10 +9,10 @@ import torch.multiprocessing as multiprocessing
 from rivals import Given, images
 from torch import nn
 
-from invp.errors import UserError
 from invp.models.encoders import build_encoder
 from invp.models.heads import build_head
 from invp.objectives import moco, simclr
+from invp.plumbing.errors import UserError
 
 N, D, TAU = 12, 4, 0.3
 

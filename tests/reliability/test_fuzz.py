@@ -14,11 +14,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from invp.config import load
-from invp.data import Shards
-from invp.errors import UserError
-from invp.files import read_table, write_table
-from invp.pretrain import load_checkpoint
+from invp.data.shards import Shards
+from invp.plumbing.config import load
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import read_table, write_table
+from invp.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)

@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from invp import sections
-from invp.config import load
-from invp.distributed import Group
-from invp.pretrain import Stage
+from invp.plumbing.config import load
+from invp.steps import pretrain
+from invp.training.distributed import Group
+from invp.training.loop import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "digits-losses.json"
+
+
+def pretrain_section(loaded: dict, seed: int, stage: int) -> dict:
+    return pretrain.section({"loaded": {"one": loaded}}, experiment="one", seed=seed, stage=stage)
 
 
 def losses(dataset: Path, **objective) -> list[float]:
@@ -24,7 +28,7 @@ def losses(dataset: Path, **objective) -> list[float]:
     experiment = load(ROOT / "config" / "experiments" / "digits-invp.yaml")
     experiment["objective"] |= objective
     experiment["training"]["learning_rate"] = 0.001
-    stage = Stage(sections.pretrain(experiment, 0, 15), dataset, None, Group(0, 1, torch.device("cpu")), "golden")
+    stage = Stage(pretrain_section(experiment, 0, 15), dataset, None, Group(0, 1, torch.device("cpu")), "golden")
     stage.objective.train()
     stage.sums = {}
     stage.objective.begin_epoch(1, stage.embed)
@@ -49,10 +53,10 @@ def test_the_first_losses_are_those_of_the_golden_file(name, digits):
 if __name__ == "__main__":
     import tempfile
 
-    from invp import prepare
-    from invp.config import plugin_options
+    from invp.plumbing.config import plugin_options
+    from invp.steps import prepare
 
     with tempfile.TemporaryDirectory() as folder:
-        prepare.run("digits", plugin_options("datasets", {"name": "digits"}, "golden"), "train", None, Path(folder), 1)
+        prepare.write_split(plugin_options("datasets", {"name": "digits"}, "golden"), "train", None, Path(folder), 1)
         GOLDEN.write_text(json.dumps({n: losses(Path(folder), **options) for n, options in CASES.items()}, indent=1) + "\n")
     sys.exit()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from invp.distributed import Group
-from invp.pretrain import Stage
+from invp.training.distributed import Group
+from invp.training.loop import Stage
 from tests.conftest import Project, fresh
 from tests.slurm.conftest import SlurmProject, adapt, wait_until
 

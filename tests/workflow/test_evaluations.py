@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from invp import prepare
-from invp.config import plugin_options
-from invp.data import Shards
-from invp.plugins import plugin_names
+from invp.data.shards import Shards
+from invp.plumbing.config import plugin_options
+from invp.plumbing.plugins import plugin_names
+from invp.steps import prepare
 
 EXPERIMENT = """\
 extends: smoke-invp
@@ -71,7 +71,7 @@ def project(finished, digits, tmp_path_factory):
     from test_detection import SCENES, as_voc
 
     for split, name in (("train", "trainval"), ("test", "test")):
-        prepare.run("scenes", plugin_options("datasets", SCENES, "test"), split, None, folder / split, 2)
+        prepare.write_split(plugin_options("datasets", SCENES, "test"), split, None, folder / split, 2)
         as_voc(Shards(folder / split), folder / "data", name)
     (folder / "data/VOCdevkit/VOC2007/ImageSets/Main/val.txt").write_text("")
     write_folders(folder / "data/folders", digits)

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from invp.core.metrics import nearest_by_class
+from invp.data.tables import matrix
 from invp.figures import class_maps
-from invp.files import read_table
-from invp.plugins import plugin_names
-from invp.tables import matrix
+from invp.plumbing.files import read_table
+from invp.plumbing.plugins import plugin_names
 
 EXPERIMENT = "extends: smoke-invp\ntitle: Figures\nfigures: {FIGURES}\n"
 

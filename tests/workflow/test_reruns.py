@@ -23,7 +23,7 @@ def test_a_comment_a_docstring_formatting_or_a_touch_rerun_nothing(project):
     append(project, INVP, "\n# a comment\n")
     append(project, "invp/evals/knn.py", "\n\n\n# another\n")
     project.edit(INVP, '"""', '"""Other words. ')
-    (project.folder / "invp/data.py").touch()
+    (project.folder / "invp/data/batches.py").touch()
     (project.folder / "config/experiments/smoke-invp.yaml").touch()
     (project.folder / "results/smoke-invp/seed-0/pretrain/stage-1/checkpoint.pt").touch()
     assert project.planned() == {}

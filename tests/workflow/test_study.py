@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from invp.files import read_table
+from invp.plumbing.files import read_table
 
 
 def test_from_nothing_to_the_report(finished):
@@ -54,7 +54,7 @@ def test_every_artifact_verifies_and_an_altered_truncated_or_foreign_one_does_no
 
 def test_why_names_inputs_and_code(finished):
     words = finished.invp("why", "results/smoke-invp/seed-0/graph/stage-2/knn.arrow")
-    assert "checkpoint.pt (as it was)" in words and "invp/graph.py" in words and "as it is now" in words
+    assert "checkpoint.pt (as it was)" in words and "invp/steps/graph.py" in words and "as it is now" in words
 
 
 def test_every_record_answers_what_the_artifact_is(finished):

@@ -18,15 +18,15 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
 # Jobs run the Python that runs Snakemake, activated or not, on this machine and on a cluster's nodes.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]))
 
-from invp import sections
-from invp.config import instance, load_study
-from invp.errors import UserError
-from invp.plugins import load_plugin
-from invp.provenance import code_digest, section_json, step_modules
-from invp.verify import made_with_other_versions
+from invp.plumbing.config import data_root, instance, load_study
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import canonical_json
+from invp.plumbing.plugins import load_plugin
+from invp.plumbing.provenance import code_digest, step_modules
+from invp.plumbing.records import made_with_other_versions
 
-DATA_ROOT = config.pop("data_root", None) or os.getenv("INVP_DATA") or "data"
-os.environ.update(INVP_DATA=DATA_ROOT)  # for the jobs' shells: where the raw data lies is no param, since it changes no result
+# For the jobs' shells too: where the raw data lies is no param, since it changes no result.
+os.environ.update(INVP_DATA=config.pop("data_root", None) or str(data_root()))
 RUN = "results/{experiment}/seed-{seed}"
 SCRATCH = f"{RUN}/pretrain/scratch-stage-{{stage}}"
 
@@ -48,7 +48,7 @@ def check_data_path(dataset_id, dataset):
     plugin = load_plugin("datasets", dataset["name"])
     missing = [s for s in plugin.SPLITS if not Path(f"results/datasets/{dataset_id}/{s}/manifest.json").exists()]
     if missing and hasattr(plugin, "check_root"):
-        plugin.check_root(instance(plugin.Config, dataset), Path(DATA_ROOT))
+        plugin.check_root(instance(plugin.Config, dataset), data_root())
 
 
 def warn_of_other_versions():
@@ -84,37 +84,19 @@ wildcard_constraints:
     figure="|".join(ALL_FIGURES),
 
 
-# What is tracked of a job, its section as one string, and the digest of the code that it runs.
-def section(step, **names):
+# What is tracked of a job: its section as one string, and the digest of the code that it runs.
+def section_of(step, wildcards):
+    names = {name: int(value) if name in ("seed", "stage") else value for name, value in wildcards.items()}
+    return load_plugin("steps", step).section(STUDY, **names)
+
+
+def section(step):
     """A params function: the canonical JSON of what `step` sees."""
-
-    def of(wildcards):
-        return section_json(section_of(step, wildcards))
-
-    return of
-
-
-def section_of(step, w):
-    e = EXPERIMENTS[w.experiment] if hasattr(w, "experiment") else None
-    if step == "prepare":
-        return sections.prepare(STUDY["datasets"][w.dataset], w.split)
-    if step == "pretrain":
-        return sections.pretrain(e, int(w.seed), int(w.stage))
-    if step == "graph":
-        return sections.graph(e, int(w.seed), int(w.stage))
-    if step == "explorer":
-        return sections.explorer(e, int(w.seed))
-    if step == "features":
-        return sections.features(e, int(w.seed), int(w.stage), w.split)
-    if step == "evaluate":
-        return sections.evaluate(e, int(w.seed), int(w.stage), w.eval)
-    if step == "figure":
-        return sections.figure(e, int(w.seed), w.figure)
-    return getattr(sections, step)(STUDY)
+    return lambda wildcards: canonical_json(section_of(step, wildcards))
 
 
 def code(step):
-    """A params function: the digest of the modules that `step` runs for these wildcards."""
+    """A params function: the digest of the code that `step` runs for these wildcards."""
     return lambda wildcards: code_digest(step_modules(step, section_of(step, wildcards)))
 
 
@@ -126,17 +108,10 @@ def training_manifest(w):
     return manifest(EXPERIMENTS[w.experiment]["dataset_id"], "train")
 
 
-def named(**files):
-    """The `--input` words of a job, NAME=PATH for every file."""
-    words = []
-    for name, paths in files.items():
-        words += [f"{name}={path}" for path in ([paths] if isinstance(paths, str) else paths)]
-    return words
-
-
-def words(wildcards, input):
-    """A params function: the named inputs of a job as NAME=PATH."""
-    return named(**{name: value for name, value in input.items()})
+def inputs(wildcards, input):
+    """A params function: the arguments of `--input`, NAME=PATH for every file of a job."""
+    lists = ((name, [paths] if isinstance(paths, str) else paths) for name, paths in input.items())
+    return [f"{name}={path}" for name, paths in lists for path in paths]
 
 
 def stages_of(experiment):
@@ -262,7 +237,7 @@ def has_split(dataset_id, split):
     plugin = load_plugin("datasets", options["name"])
     if split not in plugin.SPLITS or Path(manifest(dataset_id, split)).exists() or not hasattr(plugin, "has_split"):
         return split in plugin.SPLITS
-    return plugin.has_split(instance(plugin.Config, options), Path(DATA_ROOT), split)
+    return plugin.has_split(instance(plugin.Config, options), data_root(), split)
 
 
 def evaluate_inputs(w):

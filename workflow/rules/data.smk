@@ -15,7 +15,7 @@ rule prepare:
         section=section("prepare"),
         code=code("prepare"),
     shell:
-        'python -m invp prepare --section {params.section:q} --code {params.code} --root "$INVP_DATA" --workers {threads}'
+        "python -m invp prepare --section {params.section:q} --code {params.code} --workers {threads}"
         " --output manifest={output.manifest} record={output.record} > {log} 2>&1"
 
 

@@ -16,7 +16,7 @@ rule evaluate:
     params:
         section=section("evaluate"),
         code=code("evaluate"),
-        words=words,
+        inputs=inputs,
     shell:
-        "python -m invp evaluate --section {params.section:q} --code {params.code} --input {params.words} --workers {threads}"
+        "python -m invp evaluate --section {params.section:q} --code {params.code} --input {params.inputs} --workers {threads}"
         " --output metrics={output.metrics} record={output.record} > {log} 2>&1"

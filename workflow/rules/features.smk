@@ -17,7 +17,7 @@ rule features:
     params:
         section=section("features"),
         code=code("features"),
-        words=words,
+        inputs=inputs,
     shell:
-        "python -m invp features --section {params.section:q} --code {params.code} --input {params.words} --workers {threads}"
+        "python -m invp features --section {params.section:q} --code {params.code} --input {params.inputs} --workers {threads}"
         " --output features={output.features} record={output.record} > {log} 2>&1"

@@ -18,9 +18,9 @@ rule graph:
     params:
         section=section("graph"),
         code=code("graph"),
-        words=words,
+        inputs=inputs,
     shell:
-        "python -m invp graph --section {params.section:q} --code {params.code} --input {params.words}"
+        "python -m invp graph --section {params.section:q} --code {params.code} --input {params.inputs}"
         " --output knn={output.knn} positives={output.positives} summary={output.summary} record={output.record} > {log} 2>&1"
 
 
@@ -41,7 +41,7 @@ rule explorer:
     params:
         section=section("explorer"),
         code=code("explorer"),
-        words=words,
+        inputs=inputs,
     shell:
-        "python -m invp explorer --section {params.section:q} --code {params.code} --input {params.words}"
+        "python -m invp explorer --section {params.section:q} --code {params.code} --input {params.inputs}"
         " --output page={output.page} record={output.record} > {log} 2>&1"

@@ -20,9 +20,9 @@ rule pretrain:
     params:
         section=section("pretrain"),
         code=code("pretrain"),
-        words=words,
+        inputs=inputs,
         scratch=SCRATCH,
     shell:
-        "exec python -m invp pretrain --section {params.section:q} --code {params.code} --input {params.words} --scratch {params.scratch}"
+        "exec python -m invp pretrain --section {params.section:q} --code {params.code} --input {params.inputs} --scratch {params.scratch}"
         " --processes {resources.processes} --nodes {resources.nodes} --workers {threads}"
         " --output checkpoint={output.checkpoint} metrics={output.metrics} record={output.record} > {log} 2>&1"

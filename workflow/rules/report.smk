@@ -21,9 +21,9 @@ rule figure:
     params:
         section=section("figure"),
         code=code("figure"),
-        words=words,
+        inputs=inputs,
     shell:
-        "python -m invp figure --section {params.section:q} --code {params.code} --input {params.words}"
+        "python -m invp figure --section {params.section:q} --code {params.code} --input {params.inputs}"
         " --output figure={output.figure} data={output.data} record={output.record} > {log} 2>&1"
 
 
@@ -51,9 +51,9 @@ rule summary:
     params:
         section=section("summary"),
         code=code("summary"),
-        words=words,
+        inputs=inputs,
     shell:
-        "python -m invp summary --section {params.section:q} --code {params.code} --input {params.words}"
+        "python -m invp summary --section {params.section:q} --code {params.code} --input {params.inputs}"
         " --output csv={output.csv} table={output.table} markdown={output.markdown} latex={output.latex} tables={output.tables}"
         " record={output.record} > {log} 2>&1"
 
@@ -83,7 +83,7 @@ rule report:
     params:
         section=section("report"),
         code=code("report"),
-        words=words,
+        inputs=inputs,
     shell:
-        "python -m invp report --section {params.section:q} --code {params.code} --input {params.words}"
+        "python -m invp report --section {params.section:q} --code {params.code} --input {params.inputs}"
         " --output page={output.page} comparison={output.comparison} record={output.record} > {log} 2>&1"

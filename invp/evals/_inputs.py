@@ -1,0 +1,49 @@
+"""What an evaluation is given, by its NEEDS. N images, F features of the encoder, D dimensions of the head, C classes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:  # an evaluation of features does not wait for torch
+    from torch import nn
+
+
+@dataclass
+class FeatureTable:
+    """Features of a split in memory: `feature` NxF, `embedding` NxD, `labels` N (int64), `index` N.
+
+    Of multi-label sets `labels` is -1 and `multi_labels` NxC: 1 present, 0 absent, -1 only as objects marked difficult.
+    """
+
+    feature: np.ndarray
+    embedding: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+    multi_labels: np.ndarray | None = None
+
+
+@dataclass
+class FeatureInputs:
+    """What an evaluation of features gets."""
+
+    train: FeatureTable
+    test: FeatureTable
+    classes: list[str]
+
+
+@dataclass
+class EncoderInputs:
+    """What an evaluation of the encoder gets: networks, and prepared splits as folders."""
+
+    encoder: "nn.Module"
+    head: "nn.Module"
+    train: Path
+    test: Path
+    classes: list[str]
+    size: int
+    mean: list[float]
+    std: list[float]
+    workers: int = 1
+    validation: Path | None = None  # the set's own validation split, where the evaluation's VALIDATION asks for one

@@ -1,0 +1,17 @@
+"""What a figure is given, by its NEEDS."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class FigureInputs:
+    """What a figure may look at; only what its NEEDS names is filled."""
+
+    experiment: dict
+    curves: list[dict] = field(default_factory=list)  # a row an epoch
+    graphs: dict[int, Path] = field(default_factory=dict)  # stage -> folder of knn.arrow
+    features: dict[str, Path] = field(default_factory=dict)  # split -> table
+    stage_features: dict[int, Path] = field(default_factory=dict)  # stage -> table of the training split
+    metrics: list[dict] = field(default_factory=list)
+    dataset: dict[str, Path] = field(default_factory=dict)  # split -> folder of manifest.json

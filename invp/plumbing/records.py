@@ -1,0 +1,139 @@
+"""The record that lies beside every artifact: what made it, of what, and what came out, to the byte."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import read_json, sha256_of, write_json
+from invp.plumbing.jobs import Job
+from invp.plumbing.provenance import ROOT, versions
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def device_name() -> str:
+    """The accelerator's name if torch is loaded and sees one, else the processor's."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.machine()
+
+
+def write_record(path: Path, job: Job, started: float) -> None:
+    """Writes the record of a job: section, code, commit, versions, device, duration, command, and SHA-256 of every file.
+
+    `started` is `time.time()` at the job's start. Paths are kept relative to the working folder, so that a copied results folder
+    verifies elsewhere.
+    """
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    inputs = {
+        name if len(paths) == 1 else f"{name}.{number}": _file(path)
+        for name, paths in job.inputs.items()
+        for number, path in enumerate(paths)
+    }
+    content = {
+        **job.record,
+        "commit": _git("rev-parse", "HEAD"),
+        "clean": None if status is None else status == "",
+        "device": device_name(),
+        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 3),
+        "peak_memory_mb": peak_memory_mb(),
+        "command": shlex.join(["python", "-m", "invp", *sys.argv[1:]]),
+        "inputs": inputs,
+        "outputs": {name: _file(file) for name, file in job.outputs.items() if name != "record"},
+    }
+    write_json(path, content)
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process and its ended children held at once, in MiB."""
+    import resource
+
+    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return round(most / 1024, 1)
+
+
+@cache
+def _digest(path: Path, size: int, modified: int) -> str:
+    return sha256_of(path)
+
+
+def _file(path: Path) -> dict:
+    path, about = Path(path), Path(path).stat()
+    digest = _digest(path, about.st_size, about.st_mtime_ns)  # an input is read once for the check and the record
+    return {"path": os.path.relpath(path), "bytes": about.st_size, "sha256": digest}
+
+
+def check_inputs(job: Job) -> None:
+    """Raises UserError for an input that is not, to the byte, what its own record says was made."""
+    for path in (path for paths in job.inputs.values() for path in paths):
+        for record in (path.with_name("record.json"), path.with_name(f"{path.stem}.record.json")):
+            if not path.exists() or not record.exists():
+                continue
+            content = read_json(record)
+            entries = content.get("outputs", {}) if isinstance(content, dict) else {}
+            for entry in entries.values():
+                if Path(entry["path"]).name == path.name and entry["sha256"] != _file(path)["sha256"]:
+                    raise UserError(
+                        f"{path} is not what {record} says was made: it was altered or cut short afterwards. Delete it and run the "
+                        "workflow again"
+                    )
+
+
+def records_under(folder: Path) -> list[Path]:
+    """Every record below a folder, or beside a file, sorted."""
+    folder = Path(folder)
+    if folder.is_file():
+        return [record for record in records_under(folder.parent) if any(_same(p, folder) for p in outputs_of(read_json(record)))]
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist")
+    return sorted([*folder.rglob("record.json"), *folder.rglob("*.record.json")])
+
+
+def _same(path: Path, other: Path) -> bool:
+    return path.resolve() == other.resolve()
+
+
+def outputs_of(record: dict) -> list[Path]:
+    """The paths of a record's outputs, relative to the folder where the job ran."""
+    return [Path(entry["path"]) for entry in record["outputs"].values()]
+
+
+def checked_record(path: Path) -> dict:
+    """A record; UserError if the file is none."""
+    record = read_json(path)
+    if not isinstance(record, dict) or not {"step", "section", "code", "inputs", "outputs"} <= set(record):
+        raise UserError(f"{path} is not a record")
+    return record
+
+
+def made_with_other_versions(folder: Path) -> dict[Path, dict[str, tuple[str, str]]]:
+    """Records whose versions of Python or a library are not those installed: name -> (then, now)."""
+    now, found = versions(), {}
+    for path in records_under(folder):
+        then = checked_record(path).get("versions", {})
+        differences = {n: (then.get(n, "none"), now.get(n, "none")) for n in sorted({*then, *now}) if then.get(n) != now.get(n)}
+        if differences:
+            found[path] = differences
+    return found

@@ -1,0 +1,29 @@
+"""The inputs of an evaluation that NEEDS the encoder: networks of the checkpoint, and prepared splits as folders."""
+
+from invp.evals._inputs import EncoderInputs
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import read_json
+from invp.plumbing.jobs import Job
+from invp.training.checkpoint import load_network
+
+
+def read(job: Job, takes_multi_label: bool) -> EncoderInputs:
+    """Networks and folders; UserError if the images have several labels each and the evaluation takes one."""
+    train, test, validation = (job.optional(f"{split}_data") for split in ("train", "test", "validation"))
+    manifest = read_json(train)
+    if not takes_multi_label and manifest["multi_label"]:
+        raise UserError(f"{train.parent} has several labels an image, and this evaluation takes one")
+    encoder, head = load_network(job.section, job.input("checkpoint"))
+    options = job.section["augmentation"]
+    return EncoderInputs(
+        encoder=encoder,
+        head=head,
+        train=train.parent,
+        test=test.parent,
+        classes=manifest["classes"],
+        size=options["size"],
+        mean=options["mean"],
+        std=options["std"],
+        workers=job.arguments.workers,
+        validation=validation.parent if validation else None,
+    )

@@ -1,0 +1,190 @@
+"""Make the k-nearest-neighbour graph of a stage, of the bank's rows or of features; its positives and its measures.
+
+N rows, D dimensions, k neighbours.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from invp.core.graph_measures import class_confusion, measures
+from invp.data.tables import fixed_size_list, labels_of, matrix
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import read_json, read_table, write_json, write_table
+from invp.plumbing.jobs import Job
+from invp.training.checkpoint import load_checkpoint
+
+GPU = True
+
+
+def section(study: dict, *, experiment: str, seed: int, stage: int) -> dict:
+    """The options of the graph, and those of the objective: its walks find the positives."""
+    options = study["loaded"][experiment]
+    return {"graph": options["graph"], "objective": options["objective"], "seed": seed, "stage": stage}
+
+
+def exact_neighbours(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of each row (NxD, unit length) by inner product, itself excluded: similarities and numbers, Nxk."""
+    import faiss
+
+    index = faiss.IndexFlatIP(rows.shape[1])
+    if faiss.get_num_gpus():
+        index = faiss.index_cpu_to_all_gpus(index)
+    index.add(rows)
+    return without_self(*index.search(rows, min(k + 1, len(rows))), k)
+
+
+def approximate_neighbours(rows: np.ndarray, k: int, probes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same by an inverted file of about 4 sqrt(N) cells, of which `probes` are searched."""
+    import faiss
+
+    cells = max(1, min(len(rows) // 40, int(4 * len(rows) ** 0.5)))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(rows.shape[1]), rows.shape[1], cells, faiss.METRIC_INNER_PRODUCT)
+    index.cp.seed = seed + 1
+    if faiss.get_num_gpus():
+        index = faiss.index_cpu_to_all_gpus(index)
+    index.train(rows)
+    index.add(rows)
+    faiss.ParameterSpace().set_index_parameter(index, "nprobe", probes)
+    return without_self(*index.search(rows, min(k + 1, len(rows))), k)
+
+
+def without_self(similarities: np.ndarray, numbers: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Takes each row's own number out of its k+1 found ones, or the last one where equal rows pushed it out."""
+    own = numbers == np.arange(len(numbers))[:, None]
+    own[~own.any(1), -1] = True
+    keep = ~own
+    shape = (len(numbers), numbers.shape[1] - 1)
+    return similarities[keep].reshape(shape)[:, :k], numbers[keep].reshape(shape)[:, :k].astype(np.int64)
+
+
+def recall_of(found: np.ndarray, rows: np.ndarray, k: int, seed: int, sample: int = 1000) -> float:
+    """The share of the true k nearest neighbours that `found` (Nxk) holds, over a seeded sample of rows."""
+    import faiss
+
+    chosen = np.random.default_rng(seed).choice(len(rows), min(sample, len(rows)), replace=False)
+    index = faiss.IndexFlatIP(rows.shape[1])
+    index.add(rows)
+    numbers = index.search(rows[chosen], k + 1)[1]
+    hits = [len(set(found[i]) & set([n for n in true if n != i][:k])) for i, true in zip(chosen, numbers, strict=True)]
+    return float(np.mean(hits) / k)
+
+
+def positions(rows: np.ndarray) -> np.ndarray:
+    """The rows (NxD) on their two principal axes, Nx2 float32, each axis turned so that its largest entry is positive."""
+    centred = rows - rows.mean(0)
+    axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :2]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+    return (centred @ axes).astype(np.float32)
+
+
+def rows_of(section: dict, state: dict, features: Path | None) -> tuple[np.ndarray, str]:
+    """The unit rows to connect (NxD float32), and the words that say what they are."""
+    if features is None:
+        bank = state.get("bank")
+        if bank is None:
+            raise UserError(
+                f"objective {section['objective']['name']} keeps no bank: set graph: {{of: features}} in the experiment"
+            )
+        rows, words = bank.float().numpy(), "memory bank"
+    else:
+        rows, words = matrix(read_table(features), "embedding"), "embeddings of the training images"
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return np.ascontiguousarray(rows, np.float32), words
+
+
+def discovered(section: dict, state: dict, rows: np.ndarray, neighbours: np.ndarray, anchors: np.ndarray) -> dict[str, np.ndarray]:
+    """The positives of the anchors by walks on this snapshot, a row for each pair; empty for objectives without walks."""
+    import torch
+
+    from invp.core.propagation import discover
+    from invp.core.selection import extreme_positives, selected_similarities
+
+    options = section["objective"]
+    if "steps" not in options or neighbours.shape[1] < options["k"]:
+        return {name: np.zeros(0, np.int64) for name in ("anchor", "positive", "distance", "similarity", "hard")}
+    table, every = torch.from_numpy(neighbours[:, : options["k"]].copy()), torch.from_numpy(rows)
+    parts: list[dict[str, np.ndarray]] = []
+    for chunk in torch.from_numpy(anchors).split(512):
+        found = discover(table, chunk, options["steps"])
+        similarity = selected_similarities(every[chunk], every, found.index)
+        columns, chosen = extreme_positives(similarity, found.mask, options["num_positives"], hardest=True)
+        hard = torch.zeros_like(found.mask).scatter_(1, columns, chosen)
+        place = found.mask.nonzero()
+        values = {"positive": found.index, "distance": found.distance, "similarity": similarity, "hard": hard}
+        part = {name: value[found.mask].numpy() for name, value in values.items()}
+        parts.append({"anchor": chunk[place[:, 0]].numpy(), **part})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def positive_measures(pairs: dict[str, np.ndarray], labels: np.ndarray, rows: np.ndarray, steps: int) -> dict[str, float]:
+    """Same-class shares of the positives: all, by distance, hard and easy, and of as many plain nearest neighbours."""
+    import faiss
+
+    same = labels[pairs["anchor"]] == labels[pairs["positive"]]
+    hard = pairs["hard"].astype(bool)
+    result = {"positives_same_class": float(same.mean()), "hard_positives_same_class": float(same[hard].mean())}
+    if (~hard).any():
+        result["easy_positives_same_class"] = float(same[~hard].mean())
+    for step in range(1, steps + 1):
+        if (at := pairs["distance"] == step).any():
+            result[f"positives_same_class_step_{step}"] = float(same[at].mean())
+    anchors, counts = np.unique(pairs["anchor"], return_counts=True)
+    result["positives_per_anchor"] = float(counts.mean())
+    index = faiss.IndexFlatIP(rows.shape[1])
+    index.add(rows)
+    nearest = index.search(rows[anchors], int(counts.max()) + 1)[1]
+    others = nearest != anchors[:, None]
+    rank = np.cumsum(others, 1)
+    taken = others & (rank <= counts[:, None])
+    result["nearest_same_class_of_as_many"] = float((labels[nearest] == labels[anchors][:, None])[taken].mean())
+    return result
+
+
+def run(job: Job) -> None:
+    """Writes knn.arrow, positives.arrow and summary.json of a stage."""
+    section, out = job.section, job.outputs["knn"].parent
+    seed, stage, record = section["seed"], section["stage"], job.record
+    dataset, previous, features = job.input("dataset").parent, job.optional("previous"), job.optional("features")
+    options = section["graph"]
+    state: dict[str, Any] = {}
+    if features is None:
+        state = load_checkpoint(job.input("checkpoint"))["objective"]
+    rows, what = rows_of(section, state, features)
+    k = min(options["k"], len(rows) - 1)
+    summary: dict[str, Any] = {"of": what, "num_nodes": len(rows), "dimensions": rows.shape[1], "k": k, "index": options["index"]}
+    if options["index"] == "exact":
+        similarities, neighbours = exact_neighbours(rows, k)
+    elif options["index"] == "ivf":
+        similarities, neighbours = approximate_neighbours(rows, k, options["probes"], seed)
+        summary["recall"] = recall_of(neighbours, rows, k, seed)
+    else:
+        raise UserError(f"graph.index is {options['index']!r}; valid: exact, ivf")
+    labels = labels_of(dataset)
+    before = matrix(read_table(previous), "neighbours") if previous else None
+    summary["measures"] = measures(neighbours, labels, before)
+    if "recall" in summary:
+        summary["measures"]["recall"] = summary["recall"]
+    anchors = np.sort(np.random.default_rng(seed).choice(len(rows), min(options["anchors"], len(rows)), replace=False))
+    pairs = discovered(section, state, rows, neighbours, anchors)
+    if labels is not None:
+        classes = read_json(dataset / "manifest.json")["classes"]
+        summary["classes"] = classes
+        summary["class_confusion"] = np.round(class_confusion(neighbours, labels, len(classes)), 5).tolist()
+        if len(pairs["anchor"]):
+            summary["measures"] |= positive_measures(pairs, labels, rows, section["objective"]["steps"])
+    knn = {
+        "index": np.arange(len(rows)),
+        "neighbours": fixed_size_list(neighbours),
+        "similarities": fixed_size_list(similarities),
+        "position": fixed_size_list(positions(rows)),
+    }
+    write_table(out / "knn.arrow", pa.table(knn), record)
+    types = {"anchor": pa.int64(), "positive": pa.int64(), "distance": pa.int8(), "similarity": pa.float32(), "hard": pa.bool_()}
+    table = pa.table(
+        {name: pa.array(pairs[name].astype(bool) if name == "hard" else pairs[name]).cast(t) for name, t in types.items()}
+    )
+    write_table(out / "positives.arrow", table, record)
+    write_json(out / "summary.json", {**summary, "experiment_seed": seed, "stage": stage, "record": record})

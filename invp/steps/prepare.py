@@ -1,0 +1,157 @@
+"""Write a split of a data set as Arrow shards with a manifest."""
+
+import argparse
+import hashlib
+import math
+import os
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from invp.datasets._source import BadImage, Source
+from invp.plumbing.config import data_root, instance
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import canonical_json, read_json, sha256_of, write_json, write_table
+from invp.plumbing.jobs import Job, add_workers
+from invp.plumbing.plugins import load_plugin
+from invp.plumbing.progress import Progress
+from invp.plumbing.provenance import versions
+
+
+def loads(section: dict) -> list[str]:
+    """The data set's module."""
+    return [f"invp.datasets.{section['dataset']['name']}"]
+
+
+def section(study: dict, *, dataset: str, split: str) -> dict:
+    """A data set's options and the split."""
+    return {"dataset": study["datasets"][dataset], "split": split}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the step is told of its machine."""
+    add_workers(parser)
+
+
+def run(job: Job) -> None:
+    """Writes the split beside the manifest that the job names; raw data lies in INVP_DATA."""
+    section, out = job.section, job.outputs["manifest"].parent
+    write_split(section["dataset"], section["split"], data_root(), out, job.arguments.workers, job.code)
+
+
+def shard_table(source: Source, numbers: range) -> tuple[pa.Table, list[dict], list[dict]]:
+    """The shard of these images (index, image, label, source, and what else the set has), the images left out, and those converted."""
+    kept, samples, skipped = [], [], []
+    for number in numbers:
+        try:
+            samples.append(source.read(number))
+            kept.append(number)
+        except BadImage as error:
+            if not source.skip_bad:
+                raise
+            skipped.append({"index": number, "source": error.source, "reason": error.reason})
+    converted = [{"source": s.source, "reason": s.converted} for s in samples if s.converted and s.converted != "short side"]
+    if source.format == "uint8":
+        for sample in samples:
+            if list(sample.image.shape) != source.shape or sample.image.dtype != np.uint8:
+                raise UserError(f"{sample.source} has shape {sample.image.shape}, where {source.shape} was expected")
+        images = pa.array([sample.image.tobytes() for sample in samples], pa.binary(math.prod(source.shape)))
+    else:
+        images = pa.array([sample.image for sample in samples], pa.binary())
+    columns = {
+        "index": pa.array(kept, pa.int64()),
+        "image": images,
+        "label": pa.array([sample.label for sample in samples], pa.int32()),
+        "source": pa.array([sample.source for sample in samples], pa.string()),
+    }
+    if source.multi_label:
+        columns["labels"] = pa.array([sample.labels for sample in samples], pa.list_(pa.int8(), len(source.classes)))
+        columns["boxes"] = pa.array([sample.boxes for sample in samples], pa.list_(pa.list_(pa.float32(), 4)))
+        columns["box_labels"] = pa.array([sample.box_labels for sample in samples], pa.list_(pa.int32()))
+        columns["difficult"] = pa.array([sample.difficult for sample in samples], pa.list_(pa.bool_()))
+    if source.targets:
+        columns["targets"] = pa.array([sample.targets for sample in samples], pa.list_(pa.float32(), len(source.targets)))
+    return pa.table(columns), skipped, converted
+
+
+def class_counts(table: pa.Table, num_classes: int) -> list[int]:
+    """Images of each class in a shard; of several labels, those in which the class is present."""
+    if "labels" in table.column_names:
+        values = table["labels"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, num_classes)
+        return [int(n) for n in (values == 1).sum(0)]
+    return [int(n) for n in np.bincount(table["label"].drop_null().to_numpy(), minlength=num_classes)]
+
+
+def write_split(options: dict, split: str, root: Path | None, out: Path, workers: int = 1, code: str = "") -> None:
+    """Writes the shards of a split into the folder `out`/shards and, last, its manifest into `out`.
+
+    `options` are a data set's, with its `name`. Shards are written in `out`/scratch and moved when all are there; one that an
+    interrupted run of the same options, code and source left whole is kept.
+    """
+    dataset = options["name"]
+    scratch, final = out / "scratch", out / "shards"
+    plugin = load_plugin("datasets", dataset)
+    if split not in plugin.SPLITS:
+        raise UserError(f"{dataset} has no split '{split}'; it has {', '.join(plugin.SPLITS)}")
+    source = plugin.load(instance(plugin.Config, options), root, split)
+    if not source.num_samples:
+        raise UserError(f"{dataset}, split {split}, holds no image")
+    source_sha256 = hashlib.sha256(source.listing).hexdigest()
+    fingerprint = hashlib.sha256(canonical_json([options, split, source_sha256, code]).encode()).hexdigest()
+    size = options["rows_per_shard"]
+    ranges = [range(start, min(start + size, source.num_samples)) for start in range(0, source.num_samples, size)]
+    progress = Progress(f"{dataset}-{split}", source.num_samples)
+
+    def write(number: int) -> dict:
+        path = scratch / f"shard-{number:05d}.arrow"
+        done = scratch / f"shard-{number:05d}.json"
+        entry = read_json(done) if done.exists() else {}
+        if entry.get("fingerprint") != fingerprint or not path.exists() or sha256_of(path) != entry["sha256"]:
+            table, skipped, converted = shard_table(source, ranges[number])
+            write_table(path, table)
+            entry = {"fingerprint": fingerprint, "file": f"shards/{path.name}", "rows": len(table), "sha256": sha256_of(path)}
+            entry |= {"counts": class_counts(table, len(source.classes)), "skipped": skipped, "converted": converted}
+            write_json(done, entry)
+        progress.update(len(ranges[number]))
+        return entry
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        shards = list(pool.map(write, range(len(ranges))))
+    progress.close()
+    counts = np.sum([shard["counts"] for shard in shards], axis=0).tolist()
+    skipped, converted = ([image for shard in shards for image in shard[key]] for key in ("skipped", "converted"))
+    num_samples = source.num_samples - len(skipped)
+    if not num_samples:
+        raise UserError(
+            f"{dataset}, split {split}: every image was left out; the first, {skipped[0]['source']}: {skipped[0]['reason']}"
+        )
+    manifest = {
+        "dataset": dataset,
+        "split": split,
+        "num_samples": num_samples,
+        "format": source.format,
+        "shape": source.shape,
+        "classes": source.classes,
+        "multi_label": source.multi_label,
+        "targets": list(source.targets),
+        "counts": dict(zip(source.classes, counts, strict=True)),
+        "skipped": skipped,
+        "converted": converted,
+        "shards": [{key: shard[key] for key in ("file", "rows", "sha256")} for shard in shards],
+        "source_sha256": source_sha256,
+        "split_rule": source.split_rule,
+        "section": options,
+        "versions": versions(),
+    }
+    for entry in scratch.iterdir():
+        if entry.name not in {Path(shard["file"]).name for shard in shards}:
+            entry.unlink()
+    shutil.rmtree(final, ignore_errors=True)
+    os.rename(scratch, final)
+    write_json(out / "manifest.json", manifest)
+    if skipped or converted:
+        print(f"{out}/manifest.json lists {len(skipped)} images that were left out and {len(converted)} converted", file=sys.stderr)

@@ -1,0 +1,91 @@
+"""Train one stage from the checkpoint of the stage before."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from invp.plumbing.files import atomic_path
+from invp.plumbing.jobs import Job, add_workers
+from invp.plumbing.launch import STOPPED, leave_after
+from invp.plumbing.staging import staged
+from invp.training.checkpoint import is_of, locked
+from invp.training.distributed import Group, join
+from invp.training.loop import Stage, StopRequest
+
+GPU = True
+
+
+def loads(section: dict) -> list[str]:
+    """The objective's module."""
+    return [f"invp.objectives.{section['objective']['name']}"]
+
+
+def section(study: dict, *, experiment: str, seed: int, stage: int) -> dict:
+    """What a weight can depend on. Stages do not, but for an objective that takes its graph where a stage begins."""
+    options = study["loaded"][experiment]
+    keys = ("objective", "encoder", "head", "augmentation", "training", "weights")
+    begins = [s for s in options["stages"] if s < stage] if options["objective"].get("graph") == "stage" else []
+    return {**{key: options[key] for key in keys}, "graph_stages": begins, "seed": seed, "stage": stage}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what a training is told of its machine."""
+    add_workers(parser)
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for the lock and the partial checkpoint")
+    parser.add_argument("--processes", type=int, default=1, help="processes on each node, one a GPU (default: 1)")
+    parser.add_argument("--nodes", type=int, default=1, help="nodes of the SLURM job (default: 1)")
+    parser.add_argument("--save-minutes", type=float, default=10, help="minutes between saves (default: 10)")
+    parser.add_argument(
+        "--max-minutes", type=float, default=0, help="save and leave with code 75 after this (0: before the SLURM job ends)"
+    )
+
+
+def run(job: Job) -> int:
+    """Trains the stage and returns the exit code: 0, or 75 if it saved a partial checkpoint and left.
+
+    The scratch folder holds the partial checkpoint and the lock; it is no declared output, since Snakemake would delete it before
+    each try.
+    """
+    stop = StopRequest(job.arguments.max_minutes or leave_after())
+    group = join()
+    if group.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    if not group.first:
+        return _run(job, group, stop)
+    with locked(job.arguments.scratch / "lock"):
+        return _run(job, group, stop)
+
+
+def _run(job: Job, group: Group, stop: StopRequest) -> int:
+    checkpoint, metrics, scratch = job.outputs["checkpoint"], job.outputs["metrics"], job.arguments.scratch
+    dataset = staged(job.input("dataset").parent)
+    stage = Stage(job.section, dataset, job.optional("parent"), group, job.code, job.arguments.workers)
+    if group.any(group.first and checkpoint.exists() and metrics.exists() and is_of(checkpoint, stage.fingerprint)):
+        print("another process has finished this stage meanwhile", file=sys.stderr)
+        group.leave()
+        return 0
+    partial = scratch / "partial.pt"
+    stage.resume(partial)
+    finished = stage.run(job.section["stage"], partial, job.arguments.save_minutes, stop)
+    if finished:
+        stage.sums = {}
+        if group.first:
+            with atomic_path(metrics) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in stage.rows))
+        stage.save(checkpoint)
+        if group.first:
+            for name in ("partial.pt", "left.json", "stopped"):
+                (scratch / name).unlink(missing_ok=True)
+    elif group.first:
+        print(
+            f"stopped ({stop.reason or 'by another process'}): saved in epoch {stage.epoch + 1} after step {stage.step}; "
+            "start again to go on",
+            file=sys.stderr,
+            flush=True,
+        )
+        (scratch / "stopped").touch()
+    group.leave()
+    return 0 if finished else STOPPED

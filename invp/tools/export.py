@@ -1,0 +1,81 @@
+"""Write the encoder of a checkpoint for another library."""
+
+import argparse
+import json
+import pickle
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import atomic_path
+from invp.training.checkpoint import encoder_state, load_checkpoint, load_encoder
+
+FORMATS = ("torchvision", "timm", "detectron2", "safetensors", "onnx")
+
+
+def detectron2_name(key: str) -> str:
+    """A ResNet's tensor under detectron2's name: layer1 is res2, batch norms are .norm of their convolution."""
+    if not key.startswith("layer"):
+        return "stem." + key.replace("bn1", "conv1.norm")
+    for number in range(1, 5):
+        key = key.replace(f"layer{number}", f"res{number + 1}")
+    for number in range(1, 4):
+        key = key.replace(f"bn{number}", f"conv{number}.norm")
+    return key.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
+
+
+def for_timm(section: dict, checkpoint: Path) -> None:
+    """UserError where timm has no network of this shape: its ResNets have the stem for ImageNet."""
+    encoder = section["encoder"]
+    if encoder["name"] == "resnet_small" or encoder["stem"] != "imagenet" or encoder["norm"] != "batch":
+        raise UserError(
+            f"{checkpoint} holds {encoder['name']}, stem {encoder['stem']}, norm {encoder['norm']}: timm has no such network; "
+            "use safetensors and invp.load_encoder"
+        )
+
+
+def write_onnx(encoder: nn.Module, size: int, out: Path) -> None:
+    """The encoder as an ONNX graph: `images` Bx3xsizexsize -> `features` BxF, for any B."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise UserError("export to onnx needs the packages onnx and onnxscript: pip install onnx onnxscript") from None
+    batch = torch.export.Dim("batch", min=1)
+    torch.onnx.export(
+        encoder.eval(), (torch.zeros(2, 3, size, size),), out, dynamo=True, external_data=False, verbose=False,
+        input_names=["images"], output_names=["features"], dynamic_shapes=({0: batch},),
+    )  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--to", required=True, choices=FORMATS)
+    parser.add_argument("--out", type=Path, required=True)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the encoder of a checkpoint."""
+    checkpoint, kind, out = arguments.checkpoint, arguments.to, arguments.out
+    state = load_checkpoint(checkpoint)
+    tensors, section = encoder_state(state), json.loads(state["section"])
+    if not tensors:
+        raise UserError(f"{checkpoint} holds no encoder with weights: raw pixels cannot be exported")
+    if kind == "timm":
+        for_timm(section, checkpoint)
+    with atomic_path(out) as temporary:
+        if kind in ("torchvision", "timm"):  # timm kept torchvision's names
+            torch.save(tensors, temporary)
+        elif kind == "onnx":
+            write_onnx(load_encoder(checkpoint), section["augmentation"]["size"], temporary)
+        elif kind == "safetensors":
+            from safetensors.torch import save_file
+
+            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+        else:
+            named = {detectron2_name(key): value.numpy() for key, value in tensors.items() if "num_batches" not in key}
+            # detectron2 reads a pickle of NumPy arrays; we write it, and read none.
+            temporary.write_bytes(pickle.dumps({"model": named, "__author__": "InvP", "matching_heuristics": True}))
+    print(f"{kind}: {out}, {len(tensors)} tensors")

@@ -1,0 +1,132 @@
+"""Say what a study would cost: jobs by rule, GPU-hours, the critical path and disk, before anything is submitted.
+
+The jobs are those of Snakemake's own graph. A job's time is, in this order: that of a record with the same section but for the seed
+(measured); its images at the rate of an experiment with the same network, image size and objective (rate); or its operations
+at the assumed speed below (assumed). N images, D and F dimensions, k neighbours.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from invp.pages.numbers import aligned
+from invp.plumbing.errors import UserError
+from invp.plumbing.plugins import load_plugin, plugin_names
+from invp.tools._estimates import COPIED, DECODED, OPERATIONS, START, Estimator, Job
+
+
+def jobs_of(study: Path, root: str | None, profile: Path) -> list[Job]:
+    """The jobs that `all` of a study consists of, from Snakemake's dry runs; UserError with its message if they fail."""
+    if not study.exists():
+        raise UserError(f"{study} does not exist; a study is a file under config/studies, or config/config.yaml")
+    command = [sys.executable, "-m", "snakemake", "--profile", str(profile), "-n", "-p", "all", "--configfile", str(study)]
+    command += ["--config", f"data_root={root}"] if root else []
+    texts = []
+    for extra in (["--forceall"], []):
+        done = subprocess.run([*command, *extra], capture_output=True, text=True)
+        if done.returncode:
+            lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+            raise UserError("snakemake says:\n" + "\n".join(lines[-5:]))
+        texts.append(done.stdout + done.stderr)
+    everything, pending = (parsed(text) for text in texts)
+    made = {path for job in pending for path in job.outputs}
+    for job in everything:
+        job.pending = not made.isdisjoint(job.outputs)
+    return everything
+
+
+def parsed(text: str) -> list[Job]:
+    """The jobs that a dry run with shell commands printed."""
+    jobs = []
+    for line in text.splitlines():
+        key, _, rest = line.strip().partition(": ")
+        if line.strip().startswith(("rule ", "localrule ")):  # indented in a group
+            jobs.append(Job(line.split()[1].rstrip(":"), {}))
+        elif key in ("input", "output") and jobs:
+            setattr(jobs[-1], f"{key}s", [path.strip() for path in rest.split(",")])
+        elif key == "resources" and jobs:
+            asked = dict(pair.strip().partition("=")[::2] for pair in rest.split(","))
+            jobs[-1].gpus = int(asked.get("processes", 1)) * int(asked.get("nodes", 1))
+        elif "--section" in line and jobs:
+            words = shlex.split(line)
+            jobs[-1].section = json.loads(words[words.index("--section") + 1])
+    return [job for job in jobs if job.section]
+
+
+def on_gpu(rule: str) -> bool:
+    """Whether the rule's step uses a GPU where there is one."""
+    return getattr(load_plugin("steps", rule), "GPU", False)
+
+
+def critical_path(jobs: list[Job], by_output: dict[str, Job]) -> float:
+    """Hours of the longest chain of pending jobs, if every job may start as soon as what it needs is there."""
+    done: dict[int, float] = {}
+
+    def end(job: Job) -> float:
+        if id(job) not in done:
+            before = max((end(by_output[p]) for p in job.inputs if p in by_output), default=0.0)
+            done[id(job)] = before + (job.hours / job.gpus if job.pending else 0.0)
+        return done[id(job)]
+
+    return max((end(job) for job in jobs), default=0.0)
+
+
+def _rows(jobs: list[Job]) -> Iterable[list[str]]:
+    for rule in plugin_names("steps"):
+        own = [job for job in jobs if job.rule == rule]
+        pending = [job for job in own if job.pending]
+        if not own:
+            continue
+        hours = sum(job.hours for job in pending)
+        longest = max((job.hours / job.gpus for job in pending), default=0.0)
+        sources = {s: sum(job.source == s for job in own) for s in ("measured", "rate", "assumed")}
+        words = ", ".join(f"{count} {name}" for name, count in sources.items() if count)
+        yield [rule, f"{len(pending)} of {len(own)}", f"{hours:.4g}" if on_gpu(rule) else "-", f"{hours:.4g}",
+               f"{longest:.4g}", f"{sum(job.gigabytes for job in own):.4g}", words]  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", type=Path, help="a file under config/studies, or config/config.yaml")
+    parser.add_argument("--data-root", help="where the raw data lies (default: $INVP_DATA or data)")
+    parser.add_argument("--profile", type=Path, default=Path("profiles/local"), help="whose GPUs count (default: profiles/local)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints the table and its totals."""
+    totals(arguments.study, arguments.data_root, arguments.profile)
+
+
+def totals(study: Path, root: str | None, profile: Path) -> dict[str, Any]:
+    """Prints the table and returns its totals; the profile says the GPUs of a pretraining."""
+    jobs = jobs_of(study, root, profile)
+    by_output = {path: job for job in jobs for path in job.outputs}
+    estimator = Estimator(Path(root or os.environ.get("INVP_DATA") or "data"), Path("results"))
+    for job in jobs:
+        estimator.estimate(job, by_output)
+    pending = [job for job in jobs if job.pending]
+    totals = {
+        "jobs": len(pending),
+        "gpu_hours": sum(job.hours for job in pending if on_gpu(job.rule)),
+        "critical_path_hours": critical_path(jobs, by_output),
+        "gigabytes": sum(job.gigabytes for job in jobs),
+    }
+    header = ["rule", "jobs to run", "GPU-hours", "hours in all", "longest job", "GB on disk", "times from"]
+    print(aligned(header, list(_rows(jobs))), end="")
+    gpus = max((job.gpus for job in jobs), default=1)
+    print(
+        f"{totals['jobs']} jobs, {totals['gpu_hours']:.4g} GPU-hours, {totals['critical_path_hours']:.4g} hours on the critical path with "
+        f"{gpus} GPU{'s' * (gpus > 1)} for a pretraining, {totals['gigabytes']:.4g} GB on disk."
+    )
+    print(
+        "measured: the seconds of the same job, with another seed or in an earlier run, on the device of that time. rate: images a "
+        "second of\nthe same network and objective. assumed: from counted operations at "
+        f"{OPERATIONS / 1e12:.0f} TFLOP/s (a target for one H200, not measured),\n{DECODED:,.0f} decoded images/s, {COPIED / 1e6:.0f} MB/s "
+        f"of copying and {START:.0f} s a start; several GPUs are assumed to share a pretraining without loss."
+    )
+    return totals

@@ -1,0 +1,101 @@
+"""Checkpoints: the only place that writes and reads them.
+
+A checkpoint is a dict: `objective` (state of encoder, head and memory), `optimizer`, `epoch` and `step` (how far it is), `sums` and `rows`
+(the curves), `section` (canonical JSON), `code`, `versions` and `fingerprint` (section, code and parent, to know a foreign one by).
+"""
+
+import fcntl
+import json
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from invp.models.encoders import build_encoder
+from invp.models.heads import build_head
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import atomic_path
+
+
+def load_checkpoint(path: Path) -> dict:
+    """A checkpoint on the CPU, without executing code in it; UserError if it is missing or damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is damaged ({reason}): delete it and run the workflow again") from None
+
+
+def save_checkpoint(state: dict, path: Path) -> None:
+    """Writes a checkpoint under a temporary name and renames it; OSError if the disk is full."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk, behind torch's own words
+                raise error.__context__ from None
+            raise
+
+
+def encoder_state(state: dict) -> dict[str, Tensor]:
+    """The encoder's tensors of a checkpoint under torchvision's names, without `fc`."""
+    return _under("encoder.", state)
+
+
+def _under(prefix: str, state: dict) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state["objective"].items() if key.startswith(prefix)}
+
+
+def load_network(section: dict, checkpoint: Path) -> tuple[nn.Module, nn.Module]:
+    """Encoder and head of a checkpoint, in evaluation mode on the CPU; `section` has `encoder`, `head` and `augmentation`."""
+    encoder = build_encoder(section["encoder"], section["augmentation"]["size"])
+    head = build_head(section["head"], encoder.num_features)
+    state = load_checkpoint(checkpoint)
+    try:
+        encoder.load_state_dict(_under("encoder.", state))
+        head.load_state_dict(_under("head.", state))
+    except (RuntimeError, KeyError) as error:
+        raise UserError(f"{checkpoint} does not fit the experiment: {str(error).splitlines()[0]}") from None
+    return encoder.eval(), head.eval()
+
+
+def load_encoder(path: Path | str) -> nn.Module:
+    """The encoder of a checkpoint, in evaluation mode: images Bx3xHxW, normalised as in training, -> features BxF."""
+    state = load_checkpoint(Path(path))
+    section = json.loads(state["section"])
+    encoder = build_encoder(section["encoder"], section["augmentation"]["size"])
+    encoder.load_state_dict(encoder_state(state))
+    return encoder.eval()
+
+
+def is_of(path: Path, fingerprint: str) -> bool:
+    """Whether a checkpoint can be read and has this fingerprint."""
+    try:
+        return load_checkpoint(path).get("fingerprint") == fingerprint
+    except UserError:
+        return False
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock that ends with the process; waits for another process that is still at work on the same output."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            print(f"waiting for process {file.read().strip()}, which is still training this stage", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()} on {os.uname().nodename}")
+        file.flush()
+        yield

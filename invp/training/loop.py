@@ -1,0 +1,289 @@
+"""The training of one stage: from the parent stage's checkpoint (or a seeded start) to this stage's end epoch.
+
+N images, B batch, D dimensions.
+"""
+
+import math
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from invp.data.augment import Augment
+from invp.data.batches import epoch_order, eval_batches, train_batches
+from invp.data.shards import Shards
+from invp.models.encoders import build_encoder, synchronised
+from invp.models.heads import build_head
+from invp.models.weights import load_weights
+from invp.plumbing.config import instance
+from invp.plumbing.errors import UserError
+from invp.plumbing.files import canonical_json, sha256_of, write_json
+from invp.plumbing.plugins import load_plugin
+from invp.plumbing.progress import Progress
+from invp.plumbing.provenance import versions
+from invp.plumbing.sections import Augmentation
+from invp.training.checkpoint import load_checkpoint, save_checkpoint
+from invp.training.distributed import Group, gather
+from invp.training.optim import build_optimizer, learning_rate
+
+COLLAPSED = 0.98  # squared length of the mean of unit vectors: 1 when all are equal
+UNIFORM = 0.9  # share of log M from which on the instance loss is no better than a guess
+
+
+def build_objective(section: dict, num_samples: int) -> nn.Module:
+    """The objective of the section with its encoder and head, initialised from the section's seed alone."""
+    module = load_plugin("objectives", section["objective"]["name"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(section["seed"])
+        encoder = build_encoder(section["encoder"], section["augmentation"]["size"])
+        encoder.bf16 = section["training"]["precision"] == "bf16"
+        if section["weights"]:
+            load_weights(encoder, section["weights"])
+        head = build_head(section["head"], encoder.num_features)
+        config = instance(module.Config, section["objective"])
+        objective = module.Objective(config, encoder, head, num_samples, seed=section["seed"])
+    objective.stages = section["graph_stages"]
+    return objective
+
+
+class StopRequest:
+    """Whether to save and leave: after SIGTERM or SIGUSR1, or when `max_minutes` are over."""
+
+    def __init__(self, max_minutes: float):
+        self.reason = ""
+        self.deadline = time.monotonic() + 60 * max_minutes if max_minutes else math.inf
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number, frame):
+        self.reason = signal.Signals(number).name
+
+    def __bool__(self) -> bool:
+        if not self.reason and time.monotonic() > self.deadline:
+            self.reason = "the configured minutes are over"
+        return bool(self.reason)
+
+
+class Stage:
+    """One stage of one run: its state, where it is saved, and the loop over epochs and steps."""
+
+    def __init__(self, section: dict, dataset: Path, parent: Path | None, group: Group, code: str, workers: int = 1):
+        self.section, self.group, self.code, self.workers = section, group, code, workers
+        self.training = section["training"]
+        self.shards = Shards(dataset)
+        self.batch_size = self.training["batch_size"]
+        if self.batch_size % group.world_size:
+            raise UserError(f"training.batch_size ({self.batch_size}) must be a multiple of the processes ({group.world_size})")
+        if self.shards.num_samples < self.batch_size:
+            raise UserError(f"training.batch_size ({self.batch_size}) is more than the {self.shards.num_samples} images")
+        self.steps = self.shards.num_samples // self.batch_size
+        self.objective = build_objective(section, self.shards.num_samples).to(group.device)
+        if group.device.type == "cuda" and group.world_size > 1:
+            self.objective = synchronised(self.objective)
+        if self.training["channels_last"]:
+            self.objective.encoder.to(memory_format=torch.channels_last)
+        self.optimizer = build_optimizer(self.objective, self.training)
+        self.model = self.objective
+        if group.world_size > 1:
+            self.model = DistributedDataParallel(
+                self.objective,
+                device_ids=[group.device] if group.device.type == "cuda" else None,
+                broadcast_buffers=False,
+            )
+        self.augment = Augment(instance(Augmentation, section["augmentation"]))
+        self.fingerprint = canonical_json([section, code, sha256_of(parent) if parent else None])
+        self.epoch, self.step, self.sums, self.rows = 0, 0, {}, []
+        if parent:
+            self._restore(load_checkpoint(parent))
+            self.rows = []
+
+    def _restore(self, state: dict) -> None:
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.sums, self.rows = state["sums"], state["rows"]
+
+    def state(self) -> dict:
+        return {
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "sums": self.sums,
+            "rows": self.rows,
+            "section": canonical_json(self.section),
+            "code": self.code,
+            "versions": versions(),
+            "fingerprint": self.fingerprint,
+        }
+
+    def resume(self, partial: Path) -> None:
+        """Takes up a partial checkpoint of the same section, code and parent; says why if it does not."""
+        if not partial.exists():
+            return
+        try:
+            state = load_checkpoint(partial)
+            if state.get("fingerprint") != self.fingerprint:
+                raise UserError(f"{partial} comes from other code, options or another parent checkpoint")
+            self._restore(state)
+        except UserError as error:
+            if self.group.first:
+                print(f"ignoring a partial checkpoint: {error}", file=sys.stderr, flush=True)
+            return
+        if self.group.first:
+            print(f"continuing in epoch {self.epoch + 1} after step {self.step} of {self.steps}", file=sys.stderr, flush=True)
+
+    def save(self, path: Path) -> None:
+        """Writes the state atomically from the first process; every process must call it."""
+        state = self.state()
+        if self.group.first:
+            save_checkpoint(state, path)
+
+    @torch.no_grad()
+    def embed(self, function) -> Tensor:
+        """A function of image batches applied to every training image without augmentation, in index order: N x ?."""
+        training = self.objective.training
+        self.objective.eval()
+        augmentation = self.section["augmentation"]
+        batches = eval_batches(
+            self.shards,
+            size=augmentation["size"],
+            batch_size=512,
+            device=self.group.device,
+            mean=augmentation["mean"],
+            std=augmentation["std"],
+            workers=self.workers,
+        )
+        result = torch.cat([function(images) for _, images in batches])
+        self.objective.train(training)
+        return result
+
+    def run(self, end: int, partial: Path, save_minutes: float, stop: StopRequest) -> bool:
+        """Trains until epoch `end`; False if it saved to `partial` and left before."""
+        seen = (self.epoch * self.steps + self.step) * self.batch_size
+        progress = Progress(f"epochs to {end}", end * self.steps * self.batch_size, done=seen) if self.group.first else None
+        began = saved = time.monotonic()
+        self.objective.train()
+        while self.epoch < end:
+            started = time.monotonic()
+            rate = learning_rate(self.training, self.epoch + 1)
+            for parameters in self.optimizer.param_groups:
+                parameters["lr"] = rate
+            if self.step == 0:
+                self.sums = {"seconds": 0.0}
+                self.objective.begin_epoch(self.epoch + 1, self.embed)
+            for batch in self._batches():
+                self._train_step(*batch)
+                if progress:
+                    progress.update(self.batch_size, f"epoch {self.epoch + 1}  loss {self._mean_loss():.4f}")
+                overdue = time.monotonic() - saved > 60 * save_minutes
+                leaving = self.group.any(bool(stop))
+                if leaving or self.group.any(overdue):
+                    self._check_finite()
+                    self.sums["seconds"] += time.monotonic() - started
+                    started = saved = time.monotonic()
+                    if not (self.step == self.steps and self.epoch + 1 == end):
+                        self.save(partial)
+                        if self.group.first:
+                            write_json(partial.with_name("left.json"), {"minutes": self._minutes_left(end, seen, began)})
+                        if leaving:
+                            return False
+            self._end_epoch(rate, time.monotonic() - started)
+        if progress:
+            progress.close()
+        return True
+
+    def _minutes_left(self, end: int, seen: int, began: float) -> float:
+        """What the rest of the stage takes at the pace since `began`, when `seen` images were done: for the next job's limit."""
+        now = (self.epoch * self.steps + self.step) * self.batch_size
+        left = end * self.steps * self.batch_size - now
+        return round(left * (time.monotonic() - began) / max(1, now - seen) / 60, 3)
+
+    def _batches(self):
+        seed, epoch = self.section["seed"], self.epoch + 1
+        return train_batches(
+            self.shards,
+            order=epoch_order(self.shards.num_samples, seed, epoch),
+            batch_size=self.batch_size,
+            start_step=self.step,
+            rank=self.group.rank,
+            world_size=self.group.world_size,
+            device=self.group.device,
+            augmentation=self.augment,
+            seed=seed,
+            epoch=epoch,
+            views=self.objective.views,
+            workers=self.workers,
+        )
+
+    def _train_step(self, step: int, index: Tensor, views: list[Tensor]) -> None:
+        if self.training["channels_last"]:
+            views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+        index = index.to(self.group.device)
+        output = self.model(views, index, self.epoch + 1)
+        self.optimizer.zero_grad(set_to_none=True)
+        output["loss"].backward()
+        self._check_finite()
+        self.unchecked = (output["loss"].detach(), index)
+        self.optimizer.step()
+        memory = {name: gather(rows.detach()) for name, rows in output["memory"].items()}
+        index = gather(index)
+        self.objective.end_step(index, memory)
+        with torch.no_grad():
+            values = {"loss": output["loss"], **output["metrics"]}
+            if "feature" in memory:
+                values["feature_agreement"] = memory["feature"].float().mean(0).square().sum()
+            for name, value in values.items():
+                value = torch.as_tensor(value, dtype=torch.float64, device="cpu" if self.group.device.type == "cpu" else None)
+                self.sums[name] = self.sums.get(name, 0) + value.detach()
+        self.step = step + 1
+
+    def _check_finite(self) -> None:
+        """Looks at the loss of the step before, so that a GPU need not wait for the present one."""
+        loss, index = getattr(self, "unchecked", (None, None))
+        if loss is not None and not math.isfinite(loss.item()):
+            where = f"epoch {self.epoch + 1}, step {self.step}"
+            raise UserError(
+                f"the loss is {loss.item()} in {where}; the batch's indices are {index.tolist()}. "
+                "Lower training.learning_rate, or raise objective.temperature"
+            )
+
+    def _mean_loss(self) -> float:
+        return float(self.sums["loss"]) / self.step
+
+    def _peak_memory_mb(self) -> float:
+        """The most memory so far: on the GPU, or else of this process (MiB)."""
+        if self.group.device.type == "cuda":
+            return round(torch.cuda.max_memory_allocated(self.group.device) / 2**20, 1)
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+    def _end_epoch(self, rate: float, seconds: float) -> None:
+        self._check_finite()
+        self.epoch += 1
+        seconds += self.sums.pop("seconds")
+        row = {
+            "epoch": self.epoch,
+            "learning_rate": rate,
+            "views": self.epoch * self.steps * self.batch_size * self.objective.views,
+        }
+        for name in sorted(self.sums):
+            row[name] = self.group.mean(torch.as_tensor(self.sums[name], dtype=torch.float64) / self.steps).item()
+        row["seconds"] = round(seconds, 3)
+        row["memory_mb"] = self._peak_memory_mb()
+        row["images_per_second"] = round(self.steps * self.batch_size / max(seconds, 1e-9), 1)
+        self.rows.append(row)
+        self.step, self.sums = 0, {}
+        equal = row.get("feature_agreement", 0) > COLLAPSED
+        if equal and row.get("loss_instance", 1) >= UNIFORM * row.get("uniform_loss", 1):
+            raise UserError(
+                f"collapsed: after epoch {self.epoch} all features are equal (squared length of their mean "
+                f"{row['feature_agreement']:.3f}), and the instance loss is no better than a uniform guess "
+                f"({row.get('loss_instance', row['loss']):.3f}; log M is {row.get('uniform_loss', math.nan):.3f}). "
+                "With few images, raise objective.num_negatives (0: all images), "
+                "lower training.learning_rate, or raise objective.temperature"
+            )
