@@ -69,7 +69,7 @@ def timed(sides: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
 def ours(shards: Shards, size: int, batch: int, workers: int) -> Callable[[], int]:
     def run() -> int:
         order = epoch_order(shards.num_samples, 0, 1)
-        common = {"batch_size": batch, "start_step": 0, "rank": 0, "world": 1, "device": CPU, "seed": 0, "epoch": 1}
+        common = {"batch_size": batch, "start_step": 0, "rank": 0, "world_size": 1, "device": CPU, "seed": 0, "epoch": 1}
         batches = train_batches(shards, order=order, augmentation=Augment(options(size)), views=1, workers=workers, **common)
         return sum(len(views[0]) for _, _, views in batches)
 

@@ -139,7 +139,7 @@ def test_torchcodec_gives_the_crops_that_pillow_gives(tmp_path):
         "batch_size": 3,
         "start_step": 0,
         "rank": 0,
-        "world": 1,
+        "world_size": 1,
         "device": CPU,
         "seed": 0,
         "epoch": 1,

@@ -1,6 +1,7 @@
 """Downloads: what is asked for by name, and clear words where there is no network. No test needs one."""
 
 import os
+from argparse import Namespace
 
 import pytest
 
@@ -15,7 +16,7 @@ def test_every_name_is_a_data_set():
 
 def test_other_names_are_refused_with_the_known_ones(tmp_path):
     with pytest.raises(UserError, match="imagenet cannot be downloaded.*cifar10, cifar100"):
-        run("imagenet", tmp_path)
+        run(Namespace(name="imagenet", root=tmp_path))
 
 
 @pytest.mark.parametrize("name", ["cifar10", "voc2007", "flowers102"])

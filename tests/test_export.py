@@ -1,4 +1,5 @@
 import pickle
+from argparse import Namespace
 
 import pytest
 import torch
@@ -24,6 +25,10 @@ def checkpoint(tmp_path):
     return tmp_path / "checkpoint.pt", encoder
 
 
+def export(checkpoint, kind, out):
+    run(Namespace(checkpoint=checkpoint, to=kind, out=out))
+
+
 def features(network, images):
     with torch.no_grad():
         return network.eval()(images)
@@ -31,7 +36,7 @@ def features(network, images):
 
 def test_torchvision_loads_it_and_computes_the_same(checkpoint, tmp_path):
     path, encoder = checkpoint
-    run(path, "torchvision", tmp_path / "w.pth")
+    export(path, "torchvision", tmp_path / "w.pth")
     network = torchvision.models.resnet18()
     missing, unexpected = network.load_state_dict(torch.load(tmp_path / "w.pth", weights_only=True), strict=False)
     assert set(missing) == {"fc.weight", "fc.bias"} and not unexpected
@@ -42,7 +47,7 @@ def test_torchvision_loads_it_and_computes_the_same(checkpoint, tmp_path):
 
 def test_safetensors_and_load_encoder(checkpoint, tmp_path):
     path, encoder = checkpoint
-    run(path, "safetensors", tmp_path / "w.safetensors")
+    export(path, "safetensors", tmp_path / "w.safetensors")
     assert load_file(tmp_path / "w.safetensors").keys() == encoder.state_dict().keys()
     images = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(features(load_encoder(path), images), features(encoder, images))
@@ -51,7 +56,7 @@ def test_safetensors_and_load_encoder(checkpoint, tmp_path):
 def test_timm_loads_it_and_computes_the_same(checkpoint, tmp_path):
     timm = pytest.importorskip("timm")
     path, encoder = checkpoint
-    run(path, "timm", tmp_path / "w.pth")
+    export(path, "timm", tmp_path / "w.pth")
     network = timm.create_model("resnet18", pretrained=False, num_classes=0)
     network.load_state_dict(torch.load(tmp_path / "w.pth", weights_only=True))
     images = torch.randn(2, 3, 64, 64)
@@ -61,7 +66,7 @@ def test_timm_loads_it_and_computes_the_same(checkpoint, tmp_path):
 def test_onnx_runs_elsewhere_with_any_batch(checkpoint, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     path, encoder = checkpoint
-    run(path, "onnx", tmp_path / "w.onnx")
+    export(path, "onnx", tmp_path / "w.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "w.onnx", providers=["CPUExecutionProvider"])
     for count in (1, 5):
         images = torch.randn(count, 3, 64, 64)
@@ -76,11 +81,11 @@ def test_networks_that_timm_does_not_have_are_refused(tmp_path):
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     torch.save({"objective": state, "section": section}, tmp_path / "checkpoint.pt")
     with pytest.raises(UserError, match="stem cifar.*timm has no such network"):
-        run(tmp_path / "checkpoint.pt", "timm", tmp_path / "w.pth")
+        export(tmp_path / "checkpoint.pt", "timm", tmp_path / "w.pth")
 
 
 def test_detectron2s_names(checkpoint, tmp_path):
-    run(checkpoint[0], "detectron2", tmp_path / "w.pkl")
+    export(checkpoint[0], "detectron2", tmp_path / "w.pkl")
     model = pickle.loads((tmp_path / "w.pkl").read_bytes())["model"]
     assert {
         "stem.conv1.weight",

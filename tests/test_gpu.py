@@ -79,7 +79,15 @@ def test_augmentation(device):
 @pytest.mark.parametrize("device", DEVICES)
 def test_batches_of_small_images(device, digits):
     shards = Shards(digits["train"])
-    common = {"order": epoch_order(1437, 0, 1), "batch_size": 64, "start_step": 20, "rank": 0, "world": 1, "seed": 0, "epoch": 1}
+    common = {
+        "order": epoch_order(1437, 0, 1),
+        "batch_size": 64,
+        "start_step": 20,
+        "rank": 0,
+        "world_size": 1,
+        "seed": 0,
+        "epoch": 1,
+    }
     common |= {"augmentation": Augment(Augmentation(size=8)), "views": 1}
     for (_, index, (ours,)), (_, same, (theirs,)) in zip(
         train_batches(shards, device=torch.device(device), **common), train_batches(shards, device=CPU, **common), strict=True

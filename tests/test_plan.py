@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from invp.tools import plan
+from invp.tools import _estimates, plan
 from tests.conftest import fresh
 
 DRY_RUN = """
@@ -33,10 +33,10 @@ def test_jobs_are_read_from_a_dry_run():
 
 
 def test_the_critical_path_is_the_longest_chain_of_what_is_left_to_do():
-    one = plan.Job("pretrain", {}, ["a"], [], gpus=2, pending=True, hours=4)
-    two = plan.Job("pretrain", {}, ["b"], ["a"], gpus=2, pending=True, hours=6)
-    other = plan.Job("features", {}, ["c"], ["a"], pending=True, hours=2.5)
-    done = plan.Job("graph", {}, ["d"], ["b"], pending=False, hours=100)
+    one = _estimates.Job("pretrain", {}, ["a"], [], gpus=2, pending=True, hours=4)
+    two = _estimates.Job("pretrain", {}, ["b"], ["a"], gpus=2, pending=True, hours=6)
+    other = _estimates.Job("features", {}, ["c"], ["a"], pending=True, hours=2.5)
+    done = _estimates.Job("graph", {}, ["d"], ["b"], pending=False, hours=100)
     jobs = [done, other, two, one]
     by_output = {path: job for job in jobs for path in job.outputs}
     assert plan.critical_path(jobs, by_output) == 5
@@ -48,7 +48,7 @@ def test_operations_of_resnet_50_are_those_of_its_paper():
     """4.1e9 multiply-adds at 224 px, 25.6 million parameters, less the last layer's two."""
     encoder = {"name": "resnet50", "stem": "imagenet", "norm": "batch", "width": 64, "blocks": 2, "zero_init_residual": False}
     head = {"kind": "linear", "dimensions": 128}
-    operations, parameters, features, dimensions = plan.network(json.dumps(encoder), json.dumps(head), 224)
+    operations, parameters, features, dimensions = _estimates.network(json.dumps(encoder), json.dumps(head), 224)
     assert operations == pytest.approx(2 * 4.1e9, rel=0.02)
     assert parameters == pytest.approx(23.5e6 + 2048 * 128, rel=0.01)
     assert (features, dimensions) == (2048, 128)
@@ -81,19 +81,19 @@ def test_the_imagenet_study_on_a_generated_tree_is_planned_before_anything_is_su
     assert "2 of 2" in lines["prepare"] and "32 of 32" in lines["pretrain"] and "7 of 7" in lines["explorer"]
     # Six stages of 800 epochs twice, four of 200 five times: 32 starts; 24 images; three passes of 8.2e9 operations.
     views = 24 * (2 * 800 + 5 * 200)
-    seconds = 32 * plan.START + max(views * 3 * 8.2e9 / plan.OPERATIONS, views / plan.DECODED)
+    seconds = 32 * _estimates.START + max(views * 3 * 8.2e9 / _estimates.OPERATIONS, views / _estimates.DECODED)
     assert float(lines["pretrain"].split()[4]) == pytest.approx(seconds / 3600, rel=0.05)
     (project.folder / "config/studies/imagenet.yaml").unlink()
     assert "does not exist" in project.invp("plan", *arguments, expect=2)
 
 
 def test_evaluations_that_run_the_encoder_are_counted_by_their_passes(monkeypatch, tmp_path):
-    estimator = plan.Estimator(tmp_path, tmp_path)
+    estimator = _estimates.Estimator(tmp_path, tmp_path)
     monkeypatch.setattr(estimator, "_data_of", lambda job, by_output: [(1000, 1, "uint8"), (200, 1, "uint8")])
-    monkeypatch.setattr(estimator, "_network", lambda section: (plan.OPERATIONS, 1, 1, 1))  # a second a pass
+    monkeypatch.setattr(estimator, "_network", lambda section: (_estimates.OPERATIONS, 1, 1, 1))  # a second a pass
 
     def seconds(**options):
-        job = plan.Job("evaluate", {"encoder": {}, "augmentation": {"size": 100}, "evaluation": options})
+        job = _estimates.Job("evaluate", {"encoder": {}, "augmentation": {"size": 100}, "evaluation": options})
         return estimator._evaluate(job, {})[0]
 
     assert seconds(name="linear_blocks", crops="cached", epochs=5) == 1200

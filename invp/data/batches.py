@@ -21,6 +21,7 @@ def epoch_order(num_samples: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(num_samples, generator=torch.Generator().manual_seed(mixed_seed(seed, epoch)))
 
 
+# Keyword-only, and many: an epoch's batches are a function of all of these, and its three callers name each.
 def train_batches(
     shards: Shards,
     *,
@@ -36,84 +37,60 @@ def train_batches(
     views: int,
     workers: int = 1,
 ) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
-    """Yields (step, index B, views of Bx3xsizexsize) of this process from `start_step` on; the last, smaller batch is dropped."""
+    """Yields (step, index B, views of Bx3xsizexsize) of this process from `start_step` on; the last, smaller batch is dropped.
+
+    `order` holds the numbers of the images in the order of the epoch; `batch_size` counts the images of all processes together.
+    Photographs are decoded by `workers` threads.
+    """
     local = batch_size // world_size
     rows = slice(rank * local, (rank + 1) * local)
     steps = range(start_step, len(order) // batch_size)
-    indices = (order[step * batch_size : (step + 1) * batch_size][rows] for step in steps)
+    batches = [(step, order[step * batch_size : (step + 1) * batch_size][rows]) for step in steps]
     if shards.format == "uint8":
-        for step, index in zip(steps, indices, strict=True):
+        for step, index in batches:
             images = shards.images(index, device)
             yield step, index, [augmentation(images, (seed, epoch, step, view), rows, batch_size) for view in range(views)]
         return
     inner = Augment(augmentation.after_crop())
     if augmentation.options.decoder == "torchcodec":
-        for step, index in zip(steps, indices, strict=True):
+        for step, index in batches:
             crops = (crops_on_device(shards, index, augmentation, (seed, epoch, view), device) for view in range(views))
             yield step, index, [inner(each, (seed, epoch, step, view), rows, batch_size) for view, each in enumerate(crops)]
         return
+
+    def crops(step: int, index: Tensor, view: int, chunk: slice) -> Tensor:
+        """The crops of a chunk of the batch, uint8; on a CPU all of their augmentation. `chunk` counts in the global batch."""
+        numbers = index[chunk.start - rows.start : chunk.stop - rows.start]
+        images = torch.stack([random_crop(shards, int(i), augmentation, (seed, epoch, view)) for i in numbers])
+        return images if device.type == "cuda" else inner(images, (seed, epoch, step, view), chunk, batch_size)
+
+    def submitted(pool: ThreadPoolExecutor, step: int, index: Tensor) -> list[list[Future]]:
+        stop = rows.start + len(index)
+        chunks = [slice(start, min(start + CHUNK, stop)) for start in range(rows.start, stop, CHUNK)]
+        return [[pool.submit(crops, step, index, view, chunk) for chunk in chunks] for view in range(views)]
+
+    def finished(step: int, futures: list[list[Future]]) -> list[Tensor]:
+        views = [torch.cat([chunk.result() for chunk in chunks]) for chunks in futures]
+        if device.type != "cuda":
+            return views
+        views = [images.pin_memory().to(device, non_blocking=True) for images in views]
+        return [inner(images, (seed, epoch, step, view), rows, batch_size) for view, images in enumerate(views)]
+
+    # PIL and torch work outside the interpreter's lock; two batches are made while the one before is trained on.
     # One thread of arithmetic a worker: they share the cores as they are.
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        # PIL and torch work outside the interpreter's lock; two batches are made while the one before is trained on.
-        def submit(step: int, index: Tensor) -> list[list[Future]]:
-            parts = [slice(a, min(a + CHUNK, rows.start + len(index))) for a in range(rows.start, rows.start + len(index), CHUNK)]
-            return [
-                [
-                    pool.submit(
-                        _photographs,
-                        shards,
-                        index,
-                        part,
-                        rows.start,
-                        augmentation,
-                        inner,
-                        (seed, epoch, step, view),
-                        batch_size,
-                        device,
-                    )
-                    for part in parts
-                ]
-                for view in range(views)
-            ]
-
         waiting: deque = deque()
-        for step, index in zip(steps, indices, strict=True):
-            waiting.append((step, index, submit(step, index)))
+        for step, index in batches:
+            waiting.append((step, index, submitted(pool, step, index)))
             if len(waiting) > 2:
-                yield _collected(waiting.popleft(), inner, seed, epoch, rows, batch_size, device)
+                step, index, futures = waiting.popleft()
+                yield step, index, finished(step, futures)
         while waiting:
-            yield _collected(waiting.popleft(), inner, seed, epoch, rows, batch_size, device)
+            step, index, futures = waiting.popleft()
+            yield step, index, finished(step, futures)
 
 
-def _photographs(
-    shards: Shards,
-    index: Tensor,
-    part: slice,
-    first: int,
-    augmentation: Augment,
-    inner: Augment,
-    key: tuple[int, int, int, int],
-    batch_size: int,
-    device: torch.device,
-) -> Tensor:
-    """The crops of a part of a batch, uint8; on a CPU all of their augmentation. `part` counts in the global batch."""
-    seed, epoch, _, view = key
-    numbers = index[part.start - first : part.stop - first]
-    crops = torch.stack([random_crop(shards, int(i), augmentation, (seed, epoch, view)) for i in numbers])
-    return crops if device.type == "cuda" else inner(crops, key, part, batch_size)
-
-
-def _collected(waiting, augment, seed, epoch, rows, batch_size, device) -> tuple[int, Tensor, list[Tensor]]:
-    step, index, futures = waiting
-    views = [torch.cat([part.result() for part in parts]) for parts in futures]
-    if device.type == "cuda":
-        views = [
-            augment(images.pin_memory().to(device, non_blocking=True), (seed, epoch, step, view), rows, batch_size)
-            for view, images in enumerate(views)
-        ]
-    return step, index, views
-
-
+# Keyword-only: what a network was trained with, and the machine's facts.
 def eval_batches(
     shards: Shards,
     *,

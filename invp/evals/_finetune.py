@@ -12,6 +12,7 @@ from invp.core.selection import mixed_seed
 from invp.data.augment import Augment
 from invp.data.batches import epoch_order, eval_batches, train_batches
 from invp.data.shards import Shards
+from invp.evals._inputs import EncoderInputs
 from invp.plumbing.errors import UserError
 from invp.plumbing.progress import Progress
 from invp.plumbing.sections import Augmentation
@@ -77,8 +78,9 @@ def loss_of(scores: Tensor, targets: Tensor) -> Tensor:
     return (losses * counted).sum() / counted.sum().clamp_min(1)
 
 
+# The rates stand beside the schedule since a grid varies them; seed, device and label are the run's.
 def finetuned(
-    inputs, shards: Shards, numbers: Tensor, config: Schedule, learning_rate: float, weight_decay: float, *, seed: int, device: str,
+    inputs: EncoderInputs, shards: Shards, numbers: Tensor, config: Schedule, learning_rate: float, weight_decay: float, *, seed: int, device: str,
     label: str,
 ) -> tuple[Classifier, list[float]]:  # fmt: skip
     """A network trained on the images `numbers` of a split, from the encoder that `inputs` has, and its mean loss of each epoch."""
@@ -104,12 +106,12 @@ def finetuned(
     done, progress = 0, Progress(label, total, unit="step")
     for epoch in range(1, math.ceil(total / per_epoch) + 1):
         order, sums = numbers[epoch_order(len(numbers), seed, epoch)], []
-        common = {"rank": 0, "world": 1, "device": torch.device(device), "seed": seed, "epoch": epoch, "views": 1}
+        common = {"rank": 0, "world_size": 1, "device": torch.device(device), "seed": seed, "epoch": epoch, "views": 1}
         for _, index, (images,) in train_batches(
             shards, order=order, batch_size=batch_size, start_step=0, augmentation=augmentation, workers=inputs.workers, **common
         ):
-            for place, group in enumerate(optimizer.param_groups):
-                group["lr"] = group["start"] * _factor(config, done / total, epoch, encoder=place == 0 and len(groups) == 2)
+            for position, group in enumerate(optimizer.param_groups):
+                group["lr"] = group["start"] * _factor(config, done / total, epoch, encoder=position == 0 and len(groups) == 2)
             if config.norm_warmup:
                 for norm in norms:
                     norm.momentum = min(1.0, max(10 / (done + 1), 0.1))
@@ -136,7 +138,7 @@ def _factor(config: Schedule, share: float, epoch: int, *, encoder: bool) -> flo
 
 
 @torch.no_grad()
-def scores_of(network: Classifier, inputs, shards: Shards, device: str, numbers: Tensor | None = None) -> Tensor:
+def scores_of(network: Classifier, inputs: EncoderInputs, shards: Shards, device: str, numbers: Tensor | None = None) -> Tensor:
     """Scores of a whole split, or of its images `numbers`, without augmentation: NxC on the CPU."""
     wanted = torch.ones(shards.num_samples, dtype=torch.bool)
     if numbers is not None:

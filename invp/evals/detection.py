@@ -5,6 +5,7 @@ B images, n objects of one, C channels.
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -116,6 +117,21 @@ def sample(shards: Shards, number: int, flip: bool) -> tuple[Tensor, dict[str, T
     return image, {"boxes": boxes[kept], "labels": labels[kept] + 1}
 
 
+def batches(shards: Shards, batch_size: int, steps: int, seed: int) -> Iterator[tuple[int, list[Tensor], list[dict[str, Tensor]]]]:
+    """Yields `steps` batches as (step from 0, images, targets), epoch after epoch; the last, smaller one of an epoch is dropped."""
+    step = epoch = 0
+    while step < steps:
+        epoch += 1
+        order = epoch_order(shards.num_samples, seed, epoch)
+        flips = torch.rand(shards.num_samples, generator=torch.Generator().manual_seed(mixed_seed(seed, epoch, 1))) < 0.5
+        for numbers in order[: len(order) // batch_size * batch_size].split(batch_size):
+            if step == steps:
+                return
+            images, targets = zip(*(sample(shards, int(i), bool(flips[i])) for i in numbers), strict=True)
+            yield step, list(images), list(targets)
+            step += 1
+
+
 def factor(config: Config, step: int) -> float:
     """The share of the learning rate at a step, counted from 0."""
     warm = min(1.0, 0.001 + 0.999 * step / config.warmup) if config.warmup else 1.0
@@ -163,32 +179,24 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
     curve, losses = [], []
     if 0 in config.curve:
         curve.append({"step": 0, **_brief(network, train, config, device)})
-    progress, done, epoch, batch_size = Progress("detection", config.steps, "step"), 0, 0, min(config.batch_size, train.num_samples)
-    while done < config.steps:
-        epoch += 1
-        order = epoch_order(train.num_samples, seed, epoch)
-        flips = torch.rand(train.num_samples, generator=torch.Generator().manual_seed(mixed_seed(seed, epoch, 1))) < 0.5
-        for numbers in order[: len(order) // batch_size * batch_size].split(batch_size):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * factor(config, done)
-            pairs = [sample(train, int(i), bool(flips[i])) for i in numbers]
-            images = [image.to(device) for image, _ in pairs]
-            targets = [{key: value.to(device) for key, value in target.items()} for _, target in pairs]
-            loss = torch.stack(list(network(images, targets).values())).sum()
-            losses.append(float(loss.detach()))
-            if not math.isfinite(losses[-1]):
-                raise UserError(
-                    f"the loss is {losses[-1]} at step {done}: lower learning_rate ({config.learning_rate:g}) or raise warmup"
-                )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            done += 1
-            progress.update(1, f"loss {losses[-1]:.3f}")
-            if done in config.curve:
-                curve.append({"step": done, **_brief(network, train, config, device)})
-            if done == config.steps:
-                break
+    batch_size = min(config.batch_size, train.num_samples)
+    progress = Progress("detection", config.steps, "step")
+    for step, images, targets in batches(train, batch_size, config.steps, seed):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * factor(config, step)
+        images, targets = [image.to(device) for image in images], [{key: v.to(device) for key, v in t.items()} for t in targets]
+        loss = torch.stack(list(network(images, targets).values())).sum()
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise UserError(
+                f"the loss is {losses[-1]} at step {step}: lower learning_rate ({config.learning_rate:g}) or raise warmup"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        progress.update(1, f"loss {losses[-1]:.3f}")
+        if step + 1 in config.curve:
+            curve.append({"step": step + 1, **_brief(network, train, config, device)})
     progress.close()
     found = precisions(network, test, list(range(test.num_samples)), config, device)
     by_class = found.pop("by_class")

@@ -86,6 +86,32 @@ def class_counts(table: pa.Table, num_classes: int) -> list[int]:
     return [int(n) for n in np.bincount(table["label"].drop_null().to_numpy(), minlength=num_classes)]
 
 
+def manifest_of(source: Source, dataset: str, split: str, shards: list[dict]) -> dict:
+    """What the source and its shards make of the manifest; UserError if no image is left."""
+    counts = np.sum([shard["counts"] for shard in shards], axis=0).tolist()
+    skipped, converted = ([image for shard in shards for image in shard[key]] for key in ("skipped", "converted"))
+    num_samples = source.num_samples - len(skipped)
+    if not num_samples:
+        raise UserError(
+            f"{dataset}, split {split}: every image was left out; the first, {skipped[0]['source']}: {skipped[0]['reason']}"
+        )
+    return {
+        "dataset": dataset,
+        "split": split,
+        "num_samples": num_samples,
+        "format": source.format,
+        "shape": source.shape,
+        "classes": source.classes,
+        "multi_label": source.multi_label,
+        "targets": list(source.targets),
+        "counts": dict(zip(source.classes, counts, strict=True)),
+        "skipped": skipped,
+        "converted": converted,
+        "shards": [{key: shard[key] for key in ("file", "rows", "sha256")} for shard in shards],
+        "split_rule": source.split_rule,
+    }
+
+
 def write_split(options: dict, split: str, root: Path | None, out: Path, workers: int = 1, code: str = "") -> None:
     """Writes the shards of a split into the folder `out`/shards and, last, its manifest into `out`.
 
@@ -122,36 +148,14 @@ def write_split(options: dict, split: str, root: Path | None, out: Path, workers
     with ThreadPoolExecutor(max(1, workers)) as pool:
         shards = list(pool.map(write, range(len(ranges))))
     progress.close()
-    counts = np.sum([shard["counts"] for shard in shards], axis=0).tolist()
-    skipped, converted = ([image for shard in shards for image in shard[key]] for key in ("skipped", "converted"))
-    num_samples = source.num_samples - len(skipped)
-    if not num_samples:
-        raise UserError(
-            f"{dataset}, split {split}: every image was left out; the first, {skipped[0]['source']}: {skipped[0]['reason']}"
-        )
-    manifest = {
-        "dataset": dataset,
-        "split": split,
-        "num_samples": num_samples,
-        "format": source.format,
-        "shape": source.shape,
-        "classes": source.classes,
-        "multi_label": source.multi_label,
-        "targets": list(source.targets),
-        "counts": dict(zip(source.classes, counts, strict=True)),
-        "skipped": skipped,
-        "converted": converted,
-        "shards": [{key: shard[key] for key in ("file", "rows", "sha256")} for shard in shards],
-        "source_sha256": source_sha256,
-        "split_rule": source.split_rule,
-        "section": options,
-        "versions": versions(),
-    }
+    manifest = manifest_of(source, dataset, split, shards)
+    manifest |= {"source_sha256": source_sha256, "section": options, "versions": versions()}
     for entry in scratch.iterdir():
         if entry.name not in {Path(shard["file"]).name for shard in shards}:
             entry.unlink()
     shutil.rmtree(final, ignore_errors=True)
     os.rename(scratch, final)
     write_json(out / "manifest.json", manifest)
+    skipped, converted = len(manifest["skipped"]), len(manifest["converted"])
     if skipped or converted:
-        print(f"{out}/manifest.json lists {len(skipped)} images that were left out and {len(converted)} converted", file=sys.stderr)
+        print(f"{out}/manifest.json lists {skipped} images that were left out and {converted} converted", file=sys.stderr)
