@@ -59,7 +59,7 @@ def test_another_name_drops_the_parents_options(folder):
         ({"stages": [10, 5]}, ["stages must rise"]),
         ({"stages": "all"}, ["stages must be a list"]),
         ({"objective": {"k": 0}}, ["k must be at least 1"]),
-        ({"augmentation": {"grayscale": 2.0}}, ["augmentation.grayscale", "between 0 and 1"]),
+        ({"augmentation": {"grayscale": 2.0}}, ["section 'augmentation'", "grayscale is 2.0", "at most 1"]),
         ({"extends": "digits-inpv"}, ["digits-inpv", "did you mean 'digits-invp'"]),
         ({"evaluations": {"knnn": {}}}, ["knnn", "did you mean 'knn'"]),
         ({"evaluate_stages": "some"}, ["evaluate_stages"]),

@@ -7,11 +7,16 @@ from invp.models.encoders import build_encoder
 from invp.models.weights import load_weights
 from invp.plumbing.config import structured
 from invp.plumbing.errors import UserError
+from invp.plumbing.files import sha256_of
 from invp.plumbing.sections import Encoder as EncoderOptions
 
 
 def encoder_of(name="resnet18"):
     return build_encoder(structured(EncoderOptions, {"name": name}, "test"), 64).eval()
+
+
+def given(path) -> dict:
+    return {"file": str(path), "prefix": "", "sha256": sha256_of(path) if path.exists() else "0" * 64}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,7 @@ def renamed(state, kind):
 def test_known_files_give_the_network_that_they_hold(kind, reference, tmp_path):
     torch.save(renamed(reference.state_dict(), kind), tmp_path / "w.pth")
     encoder = encoder_of()
-    load_weights(encoder, {"file": str(tmp_path / "w.pth")})
+    load_weights(encoder, given(tmp_path / "w.pth"))
     images = torch.randn(2, 3, 64, 64)
     network = torchvision.models.resnet18().eval()
     network.load_state_dict(reference.state_dict())
@@ -46,18 +51,18 @@ def test_known_files_give_the_network_that_they_hold(kind, reference, tmp_path):
 def test_safetensors(reference, tmp_path):
     save_file({k: v.contiguous() for k, v in reference.state_dict().items()}, tmp_path / "w.safetensors")
     encoder = encoder_of()
-    load_weights(encoder, {"file": str(tmp_path / "w.safetensors")})
+    load_weights(encoder, given(tmp_path / "w.safetensors"))
     assert torch.equal(encoder.conv1.weight, reference.conv1.weight)
 
 
 def test_what_does_not_fit_is_named(reference, tmp_path):
     torch.save(reference.state_dict(), tmp_path / "w.pth")
     with pytest.raises(UserError, match="lacks .* e.g. "):
-        load_weights(encoder_of("resnet50"), {"file": str(tmp_path / "w.pth")})
+        load_weights(encoder_of("resnet50"), given(tmp_path / "w.pth"))
     with pytest.raises(UserError, match="does not exist"):
-        load_weights(encoder_of(), {"file": str(tmp_path / "none.pth")})
-    with pytest.raises(UserError, match="needs 'file'"):
-        load_weights(encoder_of(), {"path": "x"})
+        load_weights(encoder_of(), given(tmp_path / "none.pth"))
+    with pytest.raises(UserError, match="the experiment names 0000"):
+        load_weights(encoder_of(), given(tmp_path / "w.pth") | {"sha256": "0" * 64})
 
 
 def test_a_file_with_code_in_it_is_refused(tmp_path):
@@ -67,4 +72,4 @@ def test_a_file_with_code_in_it_is_refused(tmp_path):
 
     torch.save({"conv1.weight": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(UserError, match="more than tensors"):
-        load_weights(encoder_of(), {"file": str(tmp_path / "evil.pth")})
+        load_weights(encoder_of(), given(tmp_path / "evil.pth"))

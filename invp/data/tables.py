@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json, read_table
 
 
@@ -31,3 +32,16 @@ def labels_of(dataset: Path) -> np.ndarray | None:
 def read_curves(paths: list[Path]) -> list[dict]:
     """The rows of the stages' metrics.jsonl, in the order of epochs."""
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def equal_classes(manifests: list[Path]) -> list[str]:
+    """The classes of splits that are used together; UserError says how they differ, since labels count in their order."""
+    first = read_json(manifests[0])["classes"]
+    for path in manifests[1:]:
+        other = read_json(path)["classes"]
+        if other != first:
+            differing = sorted(set(first) ^ set(other)) or ["their order"]
+            raise UserError(
+                f"{manifests[0]} and {path} have other classes: {', '.join(map(str, differing[:10]))}; labels would not agree"
+            )
+    return first

@@ -10,6 +10,7 @@ from PIL import Image
 
 from invp.datasets._source import BadImage, BaseConfig, Sample, Source, balanced, rule_of
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 PLAIN_MODES = ("RGB", "L", "P", "RGBA", "LA", "1")  # their RGB is what anybody expects
@@ -17,19 +18,16 @@ PLAIN_MODES = ("RGB", "L", "P", "RGBA", "LA", "1")  # their RGB is what anybody 
 
 @dataclass
 class PhotoConfig(BaseConfig):
-    """`on_bad_image`: an image that is unreadable, CMYK, of 16 bits, of one pixel, or animated is an error, is left out and listed
-    (skip), or is made plain where that is possible (convert). `short_side`: photographs with a longer short side are re-encoded.
-    """
+    """Options of sets of photographs, which are kept as encoded bytes."""
 
-    on_bad_image: str = "error"  # error | skip | convert
-    short_side: int = 0  # pixels; 0 keeps the original bytes
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.on_bad_image not in ("error", "skip", "convert"):
-            raise UserError(f"on_bad_image must be error, skip or convert, not {self.on_bad_image!r}")
-        if self.short_side < 0:
-            raise UserError("short_side must be at least 0")
+    on_bad_image: str = option(
+        "error",
+        "an image that is unreadable, CMYK, of 16 bits, of one pixel, or animated is an error, is left out and listed, or is made plain",
+        choices=("error", "skip", "convert"),
+    )
+    short_side: int = option(
+        0, "photographs with a longer short side are re-encoded at so many pixels; 0: the original bytes", least=0
+    )
 
 
 def checked(content: bytes, source: str, config: PhotoConfig) -> tuple[bytes, str]:

@@ -7,19 +7,16 @@ from typing import Any
 import numpy as np
 
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 
 @dataclass
 class BaseConfig:
     """Options that every data set has."""
 
-    rows_per_shard: int = 10000
-    per_class: int = 0  # of the training split, so many images of each class, chosen by split_seed; 0: all
-    split_seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.rows_per_shard < 1 or self.per_class < 0:
-            raise UserError("rows_per_shard must be at least 1, and per_class at least 0")
+    rows_per_shard: int = option(10000, "images in a shard", least=1)
+    per_class: int = option(0, "so many training images of each class, chosen by split_seed; 0: all", least=0)
+    split_seed: int = option(0, "of splits and choices that are not the set's own", least=0)
 
 
 @dataclass

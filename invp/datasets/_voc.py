@@ -1,12 +1,13 @@
 """PASCAL VOC's layout: JPEGImages, Annotations (XML) and lists of names in ImageSets/Main."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from invp.datasets._photos import PhotoConfig, files_under, needed, source_of_files
 from invp.datasets._source import Source
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
@@ -15,18 +16,17 @@ CLASSES = (
 
 @dataclass
 class VOCConfig(PhotoConfig):
-    """`folder` lies under the data root; `train`, `test` and `val` name lists in ImageSets/Main."""
+    """A set in PASCAL VOC's layout."""
 
-    folder: str = "VOCdevkit/VOC2007"
-    train: str = "trainval"
-    test: str = "test"
-    val: str = "val"
-    classes: list[str] = field(default_factory=lambda: list(CLASSES))
+    folder: str = option("VOCdevkit/VOC2007", "under the data root", filled=True)
+    train: str = option("trainval", "the list in ImageSets/Main that plays this role", filled=True)
+    test: str = option("test", "the list in ImageSets/Main that plays this role", filled=True)
+    val: str = option("val", "the list in ImageSets/Main that plays this role", filled=True)
+    classes: list[str] = option(list(CLASSES), "names of objects, in the order of labels", filled=True)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.short_side:
-            raise UserError("short_side must be 0 for sets with boxes, which would no longer lie where their objects are")
+            raise UserError(f"short_side is {self.short_side}; valid for sets with boxes, which would lie elsewhere: 0")
 
 
 def check_voc_root(config: VOCConfig, root: Path) -> None:

@@ -11,22 +11,17 @@ import numpy as np
 from invp.datasets._photos import PhotoConfig, files_under, needed, source_of_files
 from invp.datasets._source import Source, balanced
 from invp.datasets.image_folder import images_in
-from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
 
 
 @dataclass
 class Config(PhotoConfig):
-    """Thirty images of each class are usual."""
+    """Thirty training images of each class are usual."""
 
-    folder: str = "caltech101/101_ObjectCategories"
-    train_per_class: int = 30
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.train_per_class < 1:
-            raise UserError("train_per_class must be at least 1")
+    folder: str = option("caltech101/101_ObjectCategories", "under the data root", filled=True)
+    train_per_class: int = option(30, "training images of each class; the rest is for the test", least=1)
 
 
 def check_root(config: Config, root: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from invp.datasets._photos import needed
 from invp.datasets._source import BaseConfig, Sample, Source
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
 NAME = re.compile(r"obj(\d+)__(\d+)\.png$")
@@ -19,16 +20,11 @@ NAME = re.compile(r"obj(\d+)__(\d+)\.png$")
 
 @dataclass
 class Config(BaseConfig):
-    """`folder`, under the data root, holds coil20.tar or `obj{n}__{pose}.png` in any sub-folders; images become `size` x `size`."""
+    """COIL-20: turning objects."""
 
-    folder: str = "coil20"
-    size: int = 32
-    test_share: float = 0.25
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 8 <= self.size <= 64 or not 0 < self.test_share < 1:
-            raise UserError("size must be between 8 and 64, and test_share between 0 and 1")
+    folder: str = option("coil20", "under the data root; holds coil20.tar or obj{n}__{pose}.png in any sub-folders", filled=True)
+    size: int = option(32, "pixels of a side", least=8, most=64)
+    test_share: float = option(0.25, "of each object's poses", above=0, below=1)
 
 
 def check_root(config: Config, root: Path) -> None:

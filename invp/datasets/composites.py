@@ -14,6 +14,7 @@ from invp.core.selection import mixed_seed
 from invp.datasets._photos import ENDINGS, needed
 from invp.datasets._source import BaseConfig, Sample, Source
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
 TARGETS = ("x", "y", "size", "rotation", "variation")
@@ -23,25 +24,19 @@ VARIATIONS = ((0.2, 0.1, 10.0), (0.4, 0.2, 30.0), (0.7, 0.35, 60.0))
 
 @dataclass
 class Config(BaseConfig):
-    """`size` x `size` pixels. `cutouts`: a folder under the data root with a folder a class, of images with an alpha channel or bright
-    on black; empty: the digits of scikit-learn. `backgrounds`: a folder of photographs; empty: the two that scikit-learn has.
+    """Cut-outs at a known place, size and angle on photographs.
 
     No cut-out is in both splits; nor is a background, if there are at least four.
     """
 
-    size: int = 32
-    train_images: int = 1500
-    test_images: int = 500
-    cutouts: str = ""
-    backgrounds: str = ""
-    mean_size: float = 0.5  # of the cut-out's longer side in that of the image
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 16 <= self.size <= 64:
-            raise UserError(f"composites have 16 to 64 pixels a side, not {self.size}")
-        if min(self.train_images, self.test_images) < 1 or not 0.1 <= self.mean_size <= 0.7:
-            raise UserError("train_images and test_images must be at least 1, and mean_size between 0.1 and 0.7")
+    size: int = option(32, "pixels of a side", least=16, most=64)
+    train_images: int = option(1500, "of the training split", least=1)
+    test_images: int = option(500, "of the test split", least=1)
+    cutouts: str = option(
+        "", "folder under the data root with a folder a class, of images with an alpha channel or bright on black; empty: digits"
+    )
+    backgrounds: str = option("", "folder of photographs under the data root; empty: the two that scikit-learn has")
+    mean_size: float = option(0.5, "of the cut-out's longer side in that of the image", least=0.1, most=0.7)
 
 
 def check_root(config: Config, root: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from invp.datasets._source import BaseConfig, Sample, Source, balanced
+from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
 
@@ -14,7 +15,7 @@ SPLITS = ("train", "test")
 class Config(BaseConfig):
     """The split is ours: the set has no official one."""
 
-    test_images: int = 360
+    test_images: int = option(360, "the same share of each class", least=1, most=1700)
 
 
 def load(config: Config, root: Path | None, split: str) -> Source:

@@ -14,6 +14,7 @@ from invp.datasets import image_folder
 from invp.datasets._photos import Files, needed, source_of_files
 from invp.datasets._source import Source
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
 TARS = {"train": "ILSVRC2012_img_train.tar", "test": "ILSVRC2012_img_val.tar"}
@@ -24,9 +25,9 @@ DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 class Config(image_folder.Config):
     """An `image_folder` with ImageNet's names. About two dozen of its training images are CMYK: they are converted."""
 
-    folder: str = "imagenet"
-    test: str = "val"
-    on_bad_image: str = "convert"
+    folder: str = option("imagenet", "under the data root", filled=True)
+    test: str = option("val", "the folder of this split", filled=True)
+    on_bad_image: str = option("convert", "as of image_folder", choices=("error", "skip", "convert"))
 
 
 def check_root(config: Config, root: Path) -> None:

@@ -14,16 +14,17 @@ from PIL import Image
 from invp.datasets._photos import Files, PhotoConfig, source_of_files
 from invp.datasets._source import Sample, Source
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 SPLITS = ("train", "test", "val", "unlabelled")
 
 
 @dataclass
 class Config(PhotoConfig):
-    """`folder` lies under the data root; files are `{split}-*.parquet`. `decode`: pixels for equal-sized images up to 64 px."""
+    """Files `{split}-*.parquet`."""
 
-    folder: str = ""
-    decode: bool = False
+    folder: str = option("", "under the data root")
+    decode: bool = option(False, "keep pixels instead of encoded bytes, for equal-sized images up to 64 px")
 
 
 def files_of(folder: Path, split: str) -> list[Path]:
@@ -43,9 +44,10 @@ def check_root(config: Config, root: Path) -> None:
     files_of(root / config.folder, "train")
 
 
-def class_names(schema: pa.Schema, labels: np.ndarray) -> list[str]:
-    """The classes from the schema's metadata (`classes`, or Hugging Face's features), else the numbers as words."""
-    metadata = schema.metadata or {}
+def class_names(folder: Path) -> list[str]:
+    """The classes of every split, from train: of its schema's metadata (`classes`, or Hugging Face's features), else its numbers."""
+    files = [pq.ParquetFile(path, memory_map=True) for path in files_of(folder, "train")]
+    metadata = files[0].schema_arrow.metadata or {}
     if b"classes" in metadata:
         text = metadata[b"classes"].decode()
         return json.loads(text) if text.startswith("[") else text.split(",")
@@ -53,7 +55,8 @@ def class_names(schema: pa.Schema, labels: np.ndarray) -> list[str]:
         feature = json.loads(metadata[b"huggingface"])["info"]["features"].get("label", {})
         if "names" in feature:
             return feature["names"]
-    return [str(number) for number in range(int(labels.max()) + 1 if len(labels) else 0)]
+    largest = max((pc.max(file.read(["label"])["label"]).as_py() or 0 for file in files), default=0)
+    return [str(number) for number in range(largest + 1)]
 
 
 def load(config: Config, root: Path | None, split: str) -> Source:
@@ -69,7 +72,7 @@ def load(config: Config, root: Path | None, split: str) -> Source:
             f"{folder}: a Parquet file is damaged or has other columns than image {{bytes, path}} and label: {error}"
         ) from None
     labels = table["label"].to_numpy().astype(np.int64) if "label" in columns else None
-    classes = [] if labels is None else class_names(files[0].schema_arrow, labels)
+    classes = [] if labels is None else class_names(folder)
     names = [f"{split}/{i}" for i in range(len(contents))]
     sizes = pc.binary_length(contents).to_pylist()
     source = source_of_files(Files(names, labels, lambda i: contents[i].as_py(), sizes), classes, config, split, "official")

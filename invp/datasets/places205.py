@@ -9,18 +9,19 @@ from pathlib import Path
 from invp.datasets._photos import PhotoConfig, files_under, needed, source_of_files
 from invp.datasets._source import Source
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
 
 
 @dataclass
 class Config(PhotoConfig):
-    """Lines of the lists are `a/abbey/gsun_0003.jpg 0`, with a space or a comma; `images` is the folder that they start from."""
+    """Lines of the lists are `a/abbey/gsun_0003.jpg 0`, with a space or a comma."""
 
-    folder: str = "places205"
-    images: str = "images"
-    train: str = "train_places205.csv"
-    test: str = "val_places205.csv"
+    folder: str = option("places205", "under the data root", filled=True)
+    images: str = option("images", "the folder in it that the lists start from", filled=True)
+    train: str = option("train_places205.csv", "the list of this split", filled=True)
+    test: str = option("val_places205.csv", "the list of this split", filled=True)
 
 
 def check_root(config: Config, root: Path) -> None:

@@ -10,25 +10,20 @@ from PIL import Image
 from invp.core.selection import mixed_seed
 from invp.datasets._source import BaseConfig, Sample, Source
 from invp.datasets.composites import digit_cutouts, photographs, with_alpha
-from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
 
 
 @dataclass
 class Config(BaseConfig):
-    """`size` x `size` pixels with 1 to `most` digits of the first `num_classes` classes, a fifth to two fifths of the side each."""
+    """Digits on photographs, with boxes; a digit has a fifth to two fifths of the side."""
 
-    size: int = 96
-    train_images: int = 200
-    test_images: int = 80
-    most: int = 3
-    num_classes: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.size < 48 or min(self.train_images, self.test_images, self.most) < 1 or not 1 <= self.num_classes <= 10:
-            raise UserError("scenes have at least 48 pixels a side, at least one image and digit, and 1 to 10 classes")
+    size: int = option(96, "pixels of a side", least=48)
+    train_images: int = option(200, "of the training split", least=1)
+    test_images: int = option(80, "of the test split", least=1)
+    most: int = option(3, "digits in an image, from 1", least=1)
+    num_classes: int = option(10, "the first so many digits", least=1, most=10)
 
 
 def apart(box: list[float], others: list[list[float]]) -> bool:

@@ -6,16 +6,17 @@ from pathlib import Path
 from invp.datasets._photos import PhotoConfig
 from invp.datasets._source import Sample, Source
 from invp.datasets._voc import VOCConfig, check_voc_root, load_voc
+from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
 
 
 @dataclass
 class Config(PhotoConfig):
-    """The folders lie under the data root."""
+    """VOC2007 and VOC2012 together."""
 
-    folder_2007: str = "VOCdevkit/VOC2007"
-    folder_2012: str = "VOCdevkit/VOC2012"
+    folder_2007: str = option("VOCdevkit/VOC2007", "under the data root", filled=True)
+    folder_2012: str = option("VOCdevkit/VOC2012", "under the data root", filled=True)
 
 
 def parts(config: Config) -> list[VOCConfig]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from invp.datasets._source import Source
 from invp.datasets._voc import VOCConfig, check_voc_root, load_voc
+from invp.plumbing.options import option
 
 SPLITS = ("train", "test", "val")
 
@@ -13,7 +14,7 @@ SPLITS = ("train", "test", "val")
 class Config(VOCConfig):
     """The folder of VOC2007."""
 
-    folder: str = "VOCdevkit/VOC2007"
+    folder: str = option("VOCdevkit/VOC2007", "under the data root", filled=True)
 
 
 def check_root(config: Config, root: Path) -> None:

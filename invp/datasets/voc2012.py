@@ -5,6 +5,7 @@ from pathlib import Path
 
 from invp.datasets._source import Source
 from invp.datasets._voc import VOCConfig, check_voc_root, load_voc
+from invp.plumbing.options import option
 
 SPLITS = ("train", "test", "val")
 
@@ -13,9 +14,9 @@ SPLITS = ("train", "test", "val")
 class Config(VOCConfig):
     """The folder of VOC2012. Its test annotations are not public: `train` and `test` are its train and val; for both, set train: trainval."""
 
-    folder: str = "VOCdevkit/VOC2012"
-    train: str = "train"
-    test: str = "val"
+    folder: str = option("VOCdevkit/VOC2012", "under the data root", filled=True)
+    train: str = option("train", "the list in ImageSets/Main that plays this role", filled=True)
+    test: str = option("val", "the list in ImageSets/Main that plays this role", filled=True)
 
 
 def check_root(config: Config, root: Path) -> None:

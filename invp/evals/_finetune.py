@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,36 +14,30 @@ from invp.data.batches import epoch_order, eval_batches, train_batches
 from invp.data.shards import Shards
 from invp.evals._inputs import EncoderInputs
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 from invp.plumbing.progress import Progress
 from invp.plumbing.sections import Augmentation
 
 
 @dataclass
 class Schedule:
-    """SGD for `steps`, or for `epochs` if steps is 0; the classifier's rate is `head_factor` times the encoder's.
+    """SGD over a number of steps or epochs."""
 
-    `schedule`: cosine, or multistep with `drops` in epochs, after which the encoder's rate alone is a tenth.
-    `norm_warmup`: batch norms average faster at first, with momentum max(10 / step, 0.1) in torch's sense (SimCLR, B.8).
-    """
-
-    epochs: int = 30
-    steps: int = 0
-    batch_size: int = 256
-    momentum: float = 0.9
-    nesterov: bool = True
-    schedule: str = "cosine"
-    drops: list[int] = field(default_factory=list)
-    head_factor: float = 1.0
-    norm_warmup: bool = False
-    crop_scale: list[float] = field(default_factory=lambda: [0.08, 1.0])
-    flip: bool = True
-
-
-def check_schedule(config: Schedule) -> None:
-    if config.schedule not in ("cosine", "multistep"):
-        raise UserError(f"schedule is {config.schedule!r}; valid: cosine, multistep")
-    if min(config.epochs, config.batch_size) < 1 or config.steps < 0:
-        raise UserError("epochs and batch_size must be at least 1, and steps at least 0")
+    epochs: int = option(30, "of the training, if steps is 0", least=1)
+    steps: int = option(0, "of the training; 0: by epochs", least=0)
+    batch_size: int = option(256, "images in a step", least=1)
+    momentum: float = option(0.9, "of SGD", least=0, below=1)
+    nesterov: bool = option(True, "Nesterov's momentum")
+    schedule: str = option(
+        "cosine", "multistep: after each of drops the encoder's rate alone is a tenth", choices=("cosine", "multistep")
+    )
+    drops: list[int] = option([], "epochs of multistep", least=0, rising=True)
+    head_factor: float = option(1.0, "the classifier's rate in that of the encoder", above=0)
+    norm_warmup: bool = option(
+        False, "batch norms average faster at first: momentum max(10 / step, 0.1) in torch's sense (SimCLR, B.8)"
+    )
+    crop_scale: list[float] = option([0.08, 1.0], "a crop's share of the area", above=0, most=1, length=2, rising=True)
+    flip: bool = option(True, "mirror half of the crops")
 
 
 class Classifier(nn.Module):

@@ -6,7 +6,7 @@ B images, n objects of one, C channels.
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from invp.data.batches import epoch_order
 from invp.data.shards import Shards
 from invp.evals._inputs import EncoderInputs
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 from invp.plumbing.progress import Progress
 
 NEEDS = "encoder"
@@ -29,31 +30,21 @@ MULTI_LABEL = True
 
 @dataclass
 class Config:
-    """SGD for `steps` of `batch_size` images with a linear warm-up, the rate a tenth after each of `drops`; sizes in pixels.
+    """SGD with a linear warm-up, the rate a tenth after each of `drops`. The defaults are the published ones for a batch of 16."""
 
-    The defaults are the published ones for a batch of 16. Short sides in training are drawn from `train_sizes`.
-    """
-
-    steps: int = 24000
-    batch_size: int = 16
-    learning_rate: float = 0.02
-    weight_decay: float = 1e-4
-    drops: list[int] = field(default_factory=lambda: [18000, 22000])
-    warmup: int = 100
-    train_sizes: list[int] = field(default_factory=lambda: list(range(480, 801, 32)))
-    test_size: int = 800
-    longest: int = 1333
-    anchors: list[int] = field(default_factory=lambda: [32, 64, 128, 256, 512])
-    pooled: int = 14
-    regions: int = 512  # proposals of an image that the boxes' head learns from in a step
-    curve: list[int] = field(default_factory=list)  # steps at which AP on fifty training images is measured
-
-
-def check(config: Config) -> None:
-    if min(config.steps, config.batch_size, config.test_size, config.longest, *config.train_sizes, *config.anchors) < 1:
-        raise UserError("steps, batch_size and all sizes must be at least 1")
-    if config.learning_rate <= 0 or config.warmup < 0:
-        raise UserError("learning_rate must be above 0, and warmup at least 0")
+    steps: int = option(24000, "of the training", least=1)
+    batch_size: int = option(16, "images in a step", least=1)
+    learning_rate: float = option(0.02, "after the warm-up", above=0)
+    weight_decay: float = option(1e-4, "of all weights", least=0)
+    drops: list[int] = option([18000, 22000], "steps after which the rate is a tenth", least=1, rising=True)
+    warmup: int = option(100, "steps of the warm-up", least=0)
+    train_sizes: list[int] = option(list(range(480, 801, 32)), "short sides that are drawn from, in pixels", least=1, filled=True)
+    test_size: int = option(800, "the short side in the test, in pixels", least=1)
+    longest: int = option(1333, "the long side, in pixels, at most", least=1)
+    anchors: list[int] = option([32, 64, 128, 256, 512], "sides of the anchors, in pixels", least=1, filled=True)
+    pooled: int = option(14, "cells of a region's side", least=1)
+    regions: int = option(512, "proposals of an image that the boxes' head learns from in a step", least=1)
+    curve: list[int] = option([], "steps at which training images are scored", least=0, rising=True)
 
 
 class Stages(nn.Module):
@@ -169,7 +160,6 @@ def precisions(network: FasterRCNN, shards: Shards, numbers: list[int], config: 
 
 def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
     """AP, AP50 and AP75 in % on the test images, after the last step."""
-    check(config)
     train, test = Shards(inputs.train), Shards(inputs.test)
     if train.multi_labels is None or train.format != "encoded":
         raise UserError(f"{inputs.train} has no boxes: detection needs a set such as voc0712, voc2007 or scenes")

@@ -7,24 +7,19 @@ import numpy as np
 from invp.core.metrics import nearest_by_class, overlap
 from invp.evals._inputs import FeatureInputs
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 NEEDS = "features"
 
 
 @dataclass
 class Config:
-    """`images` seeded test images, each with its `neighbours` nearest on either side; the histograms have `bins` from -1 to 1."""
+    """Test images, each with its nearest of its own class and of others."""
 
-    images: int = 1500
-    neighbours: int = 5
-    bins: int = 100
-    features: str = "embedding"  # embedding: the head's output | feature: the encoder's
-
-    def __post_init__(self) -> None:
-        if min(self.images, self.neighbours) < 1 or self.bins < 2:
-            raise UserError("images and neighbours must be at least 1, and bins at least 2")
-        if self.features not in ("embedding", "feature"):
-            raise UserError(f"features is {self.features!r}; valid: embedding, feature")
+    images: int = option(1500, "seeded images", least=1)
+    neighbours: int = option(5, "nearest on either side", least=1)
+    bins: int = option(100, "of the cosine similarity from -1 to 1", least=2)
+    features: str = option("embedding", "embedding: the head's output; feature: the encoder's", choices=("embedding", "feature"))
 
 
 def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -> dict:

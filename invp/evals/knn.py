@@ -3,14 +3,14 @@
 N training images, Q test images, K neighbours.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import faiss
 import numpy as np
 
 from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy, weighted_votes
 from invp.evals._inputs import FeatureInputs
-from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 NEEDS = "features"
 
@@ -19,18 +19,9 @@ NEEDS = "features"
 class Config:
     """The first k and temperature give the metric `top1`; further ones are reported beside it."""
 
-    k: list[int] = field(default_factory=lambda: [200])
-    temperature: list[float] = field(default_factory=lambda: [0.07])
-    features: str = "embedding"  # embedding: the head's output | feature: the encoder's
-
-
-def check(config: Config) -> None:
-    if not config.k or min(config.k) < 1:
-        raise UserError(f"k must be a list of numbers of at least 1, not {config.k}")
-    if not config.temperature or min(config.temperature) <= 0:
-        raise UserError(f"temperature must be a list of numbers above 0, not {config.temperature}")
-    if config.features not in ("embedding", "feature"):
-        raise UserError(f"features is {config.features!r}; valid: embedding, feature")
+    k: list[int] = option([200], "neighbours that vote", least=1, filled=True)
+    temperature: list[float] = option([0.07], "of the votes' weights", above=0, filled=True)
+    features: str = option("embedding", "embedding: the head's output; feature: the encoder's", choices=("embedding", "feature"))
 
 
 def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -> dict:

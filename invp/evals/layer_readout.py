@@ -4,7 +4,7 @@ N images, F features of a layer, T targets.
 """
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -15,31 +15,23 @@ from sklearn.svm import LinearSVC, LinearSVR
 from invp.data.shards import Shards
 from invp.evals._inputs import EncoderInputs
 from invp.evals.linear_blocks import block_features
-from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 NEEDS = "encoder"
 
 
 @dataclass
 class Config:
-    """Features of each layer, pooled to about 9,216 numbers (pool published) or to one a channel (global), and reduced by principal
-    components; for each of `splits` seeded splits a linear SVM for the category and a linear SVR for each target, their C of `costs`
-    chosen on images of the training split with little variation."""
+    """Features of each layer, reduced by principal components; for each of several seeded splits a linear SVM for the category and a
+    linear SVR for each target, their C chosen on images of the training split with little variation."""
 
-    pool: str = "published"
-    components: int = 1000
-    splits: int = 4
-    training_share: float = 0.8
-    costs: list[float] = field(default_factory=lambda: [1e-3, 1e-2, 1e-1])
-    iterations: int = 2000
-    read_batch: int = 256
-
-
-def check(config: Config) -> None:
-    if config.pool not in ("global", "published"):
-        raise UserError(f"pool is {config.pool!r}; valid: global, published")
-    if min(config.components, config.splits) < 1 or not 0 < config.training_share < 1 or not config.costs:
-        raise UserError("components and splits must be at least 1, training_share between 0 and 1, and costs a list")
+    pool: str = option("published", "global: one number a channel; published: about 9,216 numbers", choices=("global", "published"))
+    components: int = option(1000, "principal components", least=1)
+    splits: int = option(4, "seeded splits", least=1)
+    training_share: float = option(0.8, "of the images in each split", above=0, below=1)
+    costs: list[float] = option([1e-3, 1e-2, 1e-1], "values of C", above=0, filled=True)
+    iterations: int = option(2000, "of the solver, at most", least=1)
+    read_batch: int = option(256, "images in a pass of the encoder", least=1)
 
 
 def correlation(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -65,7 +57,6 @@ def score(
 
 def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
     """Of every layer and task the mean over the splits, `{task}_{layer}`; of the layer that was best on held-out images, `{task}`."""
-    check(config)
     folders = {"train": Shards(inputs.train), "test": Shards(inputs.test)}
     targets = {split: shards.targets() for split, shards in folders.items()}
     variation = targets["train"].pop("variation", None)

@@ -4,7 +4,7 @@ G heads of the grid, B batch, F features, C classes.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy
 from invp.evals._inputs import FeatureInputs
+from invp.plumbing.options import option
 
 NEEDS = "features"
 
@@ -20,11 +21,11 @@ NEEDS = "features"
 class Grid:
     """SGD with momentum 0.9 and a cosine schedule, on standardised features, for every pair of learning rate and weight decay."""
 
-    learning_rates: list[float] = field(default_factory=lambda: [0.01, 0.03, 0.1, 0.3, 1.0])
-    weight_decays: list[float] = field(default_factory=lambda: [0.0, 1e-5, 1e-4, 1e-3])
-    epochs: int = 30
-    batch_size: int = 256
-    validation_share: float = 0.1
+    learning_rates: list[float] = option([0.01, 0.03, 0.1, 0.3, 1.0], "of the grid", above=0, filled=True)
+    weight_decays: list[float] = option([0.0, 1e-5, 1e-4, 1e-3], "of the grid", least=0, filled=True)
+    epochs: int = option(30, "of the training", least=1)
+    batch_size: int = option(256, "images in a step", least=1)
+    validation_share: float = option(0.1, "of the training images, on which a pair is chosen", above=0, below=1)
 
     def pairs(self) -> list[tuple[float, float]]:
         """(learning rate, weight decay) of every head."""
@@ -33,9 +34,9 @@ class Grid:
 
 @dataclass
 class Config(Grid):
-    """`features`: the encoder's output (feature) or the head's (embedding)."""
+    """A linear classifier on stored features."""
 
-    features: str = "feature"
+    features: str = option("feature", "feature: the encoder's output; embedding: the head's", choices=("feature", "embedding"))
 
 
 class Heads:

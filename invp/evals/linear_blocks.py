@@ -4,7 +4,7 @@ B batch, C channels of a block, F features, N images.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from invp.data.shards import Shards
 from invp.evals import linear
 from invp.evals._inputs import EncoderInputs
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 from invp.plumbing.progress import Progress
 from invp.plumbing.sections import Augmentation
 
@@ -27,23 +28,22 @@ NEEDS = "encoder"
 
 @dataclass
 class Config(linear.Grid):
-    """`pool`: `global` averages each map; `published` averages it to s x s: 12, 6, 4, 3 and 1 for 64, 256, 512, 1024 and 2048 channels."""
+    """A linear classifier on every block of the encoder."""
 
-    pool: str = "global"
-    read_batch: int = 256
-    crops: str = (
-        "cached"  # cached: features of whole or central crops, once | fresh: random crops and flips in every epoch, as published
+    pool: str = option(
+        "global",
+        "global: the mean of each map; published: 12, 6, 4, 3 and 1 squared for 64, 256, 512, 1024 and 2048 channels",
+        choices=("global", "published"),
     )
-    crop_scale: list[float] = field(default_factory=lambda: [0.08, 1.0])
-    flip: bool = True
-    drops: list[int] = field(default_factory=lambda: [50, 80, 100])  # of crops: fresh: epochs after which the rate is a tenth
-
-
-def check(config: Config) -> None:
-    if config.crops not in ("cached", "fresh"):
-        raise UserError(f"crops is {config.crops!r}; valid: cached, fresh")
-    if config.pool not in ("global", "published"):
-        raise UserError(f"pool is {config.pool!r}; valid: global, published")
+    read_batch: int = option(256, "images in a pass of the encoder", least=1)
+    crops: str = option(
+        "cached",
+        "cached: features of whole or central crops, once; fresh: random crops and flips in every epoch, as published",
+        choices=("cached", "fresh"),
+    )
+    crop_scale: list[float] = option([0.08, 1.0], "a fresh crop's share of the area", above=0, most=1, length=2, rising=True)
+    flip: bool = option(True, "mirror half of the fresh crops")
+    drops: list[int] = option([50, 80, 100], "epochs after which the rate of fresh crops is a tenth", least=0, rising=True)
 
 
 def pooled(maps: Tensor, config: Config) -> Tensor:
@@ -175,7 +175,6 @@ def _result(config: Config, inputs, found: dict[str, linear.Probe], truth: np.nd
 
 def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
     """Top-1 in % of every block, and top-1 and top-5 of the block that was best on held-out training images."""
-    check(config)
     if config.crops == "fresh":
         return evaluate_fresh(config, inputs, seed=seed, device=device)
     train, labels = block_features(inputs, inputs.train, config, device)

@@ -3,7 +3,7 @@
 N images, C classes.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,33 +13,30 @@ from invp.data.shards import Shards
 from invp.evals import _finetune
 from invp.evals._inputs import EncoderInputs
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 NEEDS = "encoder"
 
 
 @dataclass
 class Config(_finetune.Schedule):
-    """`share` of the labels, the same number of each class (at least one), chosen by `subset_seed`, whatever the run's seed.
+    """A share of the labels, the same number of each class (at least one), chosen by `subset_seed`, whatever the run's seed.
 
     The defaults are the authors' for ImageNet; no value is chosen on test images.
     """
 
-    share: float = 0.01
-    subset_seed: int = 0
-    learning_rate: float = 0.0012
-    weight_decay: float = 1e-5
-    epochs: int = 30
-    batch_size: int = 128
-    nesterov: bool = False
-    schedule: str = "multistep"
-    drops: list[int] = field(default_factory=lambda: [15, 20, 25])
-    head_factor: float = 50.0
-
-
-def check(config: Config) -> None:
-    _finetune.check_schedule(config)
-    if not 0 < config.share <= 1 or config.learning_rate <= 0:
-        raise UserError("share must be above 0 and at most 1, and learning_rate above 0")
+    share: float = option(0.01, "of the labels", above=0, most=1)
+    subset_seed: int = option(0, "of the choice of images", least=0)
+    learning_rate: float = option(0.0012, "of the encoder", above=0)
+    weight_decay: float = option(1e-5, "of all weights", least=0)
+    epochs: int = option(30, "of the training, if steps is 0", least=1)
+    batch_size: int = option(128, "images in a step", least=1)
+    nesterov: bool = option(False, "Nesterov's momentum")
+    schedule: str = option(
+        "multistep", "multistep: after each of drops the encoder's rate alone is a tenth", choices=("cosine", "multistep")
+    )
+    drops: list[int] = option([15, 20, 25], "epochs of multistep", least=0, rising=True)
+    head_factor: float = option(50.0, "the classifier's rate in that of the encoder", above=0)
 
 
 def subset_of(labels: np.ndarray, num_classes: int, share: float, seed: int) -> np.ndarray:
@@ -57,7 +54,6 @@ def subset_of(labels: np.ndarray, num_classes: int, share: float, seed: int) -> 
 
 def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
     """Top-1 and top-5 in % on the test images after fine-tuning on the subset; the last epoch."""
-    check(config)
     shards, test = Shards(inputs.train), Shards(inputs.test)
     labels = _finetune.targets_of(shards).numpy()
     subset = subset_of(labels, len(shards.classes), config.share, config.subset_seed)

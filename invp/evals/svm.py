@@ -3,7 +3,7 @@
 N training images, Q test images, C classes.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.model_selection import cross_val_score
@@ -12,6 +12,7 @@ from sklearn.svm import LinearSVC
 from invp.core.metrics import average_precision
 from invp.evals._inputs import FeatureInputs
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 NEEDS = "features"
 MULTI_LABEL = True
@@ -19,22 +20,13 @@ MULTI_LABEL = True
 
 @dataclass
 class Config:
-    """`costs` are the values of C; a positive counts `positive_weight` times; `features`: feature (encoder) or embedding (head)."""
+    """A linear SVM for each class, its C chosen by cross-validation inside the training images."""
 
-    costs: list[float] = field(default_factory=lambda: [0.01, 0.1, *(0.5**n for n in range(4, 20))])
-    folds: int = 3
-    positive_weight: float = 2.0
-    features: str = "feature"
-    iterations: int = 2000
-
-
-def check(config: Config) -> None:
-    if not config.costs or min(config.costs) <= 0 or config.positive_weight <= 0:
-        raise UserError("costs must be a list of numbers above 0, and positive_weight above 0")
-    if config.folds < 2:
-        raise UserError(f"folds must be at least 2, not {config.folds}")
-    if config.features not in ("embedding", "feature"):
-        raise UserError(f"features is {config.features!r}; valid: embedding, feature")
+    costs: list[float] = option([0.01, 0.1, *(0.5**n for n in range(4, 20))], "values of C", above=0, filled=True)
+    folds: int = option(3, "of the cross-validation", least=2)
+    positive_weight: float = option(2.0, "how often a positive counts", above=0)
+    features: str = option("feature", "feature: the encoder's output; embedding: the head's", choices=("feature", "embedding"))
+    iterations: int = option(2000, "of the solver, at most", least=1)
 
 
 def targets(part, num_classes: int) -> np.ndarray:
@@ -51,7 +43,6 @@ def machine(config: Config, cost: float, seed: int) -> LinearSVC:
 
 def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -> dict:
     """Mean average precision in %, by the envelope and by eleven points; images that are only difficult do not count in the test."""
-    check(config)
     rows = [np.asarray(getattr(part, config.features), np.float64) for part in (inputs.train, inputs.test)]
     train, test = (r / np.maximum(np.linalg.norm(r, axis=1, keepdims=True), 1e-12) for r in rows)
     known, truth = targets(inputs.train, len(inputs.classes)), targets(inputs.test, len(inputs.classes))

@@ -3,7 +3,7 @@
 N images, C classes.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from invp.data.shards import Shards
 from invp.evals import _finetune
 from invp.evals._inputs import EncoderInputs
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 NEEDS = "encoder"
 MULTI_LABEL = True
@@ -22,24 +23,22 @@ METRICS = ("top1", "mean_per_class", "map11")
 
 @dataclass
 class Config(_finetune.Schedule):
-    """`metric` is what the grid is chosen by and what `score` is: top1 (CIFAR, Cars), mean_per_class (Pets, Caltech101, Flowers) or
-    map11 (VOC2007). The validation images are the set's own, where it has them, else `validation_share` of the training images.
-    """
+    """Fine-tuning with a grid of rates and decays, chosen on validation images: the set's own, where it has them, else held-out ones."""
 
-    metric: str = "top1"
-    learning_rates: list[float] = field(default_factory=lambda: [float(f"{v:.3g}") for v in np.logspace(-4, -1, 7)])
-    weight_decays: list[float] = field(default_factory=lambda: [0.0, *(float(f"{v:.3g}") for v in np.logspace(-6, -3, 7))])
-    validation_share: float = 0.1
-    steps: int = 20000
-    norm_warmup: bool = True
-
-
-def check(config: Config) -> None:
-    _finetune.check_schedule(config)
-    if config.metric not in METRICS:
-        raise UserError(f"metric is {config.metric!r}; valid: {', '.join(METRICS)}")
-    if not config.learning_rates or not config.weight_decays or not 0 < config.validation_share < 1:
-        raise UserError("learning_rates and weight_decays must hold a number, and validation_share lie between 0 and 1")
+    metric: str = option(
+        "top1",
+        "what the grid is chosen by: top1 (CIFAR, Cars), mean_per_class (Pets, Caltech101, Flowers) or map11 (VOC2007)",
+        choices=METRICS,
+    )
+    learning_rates: list[float] = option([float(f"{v:.3g}") for v in np.logspace(-4, -1, 7)], "of the grid", above=0, filled=True)
+    weight_decays: list[float] = option(
+        [0.0, *(float(f"{v:.3g}") for v in np.logspace(-6, -3, 7))], "of the grid", least=0, filled=True
+    )
+    validation_share: float = option(0.1, "of the training images, where the set has no validation split", above=0, below=1)
+    steps: int = option(20000, "of each training; 0: by epochs", least=0)
+    norm_warmup: bool = option(
+        True, "batch norms average faster at first: momentum max(10 / step, 0.1) in torch's sense (SimCLR, B.8)"
+    )
 
 
 def measured(scores: np.ndarray, targets: np.ndarray, metric: str) -> float:
@@ -82,7 +81,6 @@ def parts_of(config: Config, inputs, seed: int) -> tuple[Shards, torch.Tensor, t
 
 def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
     """`score`, the metric in % on the test images, of a network trained on all images with the pair that was best on validation."""
-    check(config)
     shards, fitting, validation, words = parts_of(config, inputs, seed)
     targets = _finetune.targets_of(shards).numpy()
     grid = [(rate, decay) for rate in config.learning_rates for decay in config.weight_decays]

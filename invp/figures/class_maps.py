@@ -10,28 +10,24 @@ from invp.data.shards import Shards
 from invp.figures._embeddings import embeddings, weighted_answers
 from invp.figures._inputs import FigureInputs
 from invp.figures._style import COLOURS, plain, plotting, save, thumbnail
-from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 NEEDS = ("features",)
 
 
 @dataclass
 class Config:
-    """`classes` of the highest and as many of the lowest kNN accuracy on test images; at most `per_class` images of each are placed.
+    """The classes of the highest and of the lowest kNN accuracy on test images, and the training class that splits best.
 
-    The class that splits is the training class whose best k-means clustering, of 2 to `clusters`, has the highest silhouette.
+    The class that splits is the one whose best k-means clustering, of 2 to `clusters`, has the highest silhouette.
     """
 
-    classes: int = 3
-    per_class: int = 100
-    clusters: int = 4
-    k: int = 100
-    temperature: float = 0.07
-    iterations: int = 100
-
-    def __post_init__(self) -> None:
-        if self.classes < 1 or self.per_class < 10 or self.clusters < 2 or self.k < 1 or self.temperature <= 0:
-            raise UserError("classes and k must be at least 1, per_class at least 10, clusters at least 2, temperature positive")
+    classes: int = option(3, "of the highest and as many of the lowest accuracy", least=1)
+    per_class: int = option(100, "images of each that are placed, at most", least=10)
+    clusters: int = option(4, "that k-means tries, at most", least=2)
+    k: int = option(100, "neighbours that vote", least=1)
+    temperature: float = option(0.07, "of the votes' weights", above=0)
+    iterations: int = option(100, "of k-means", least=1)
 
 
 def placed(rows: np.ndarray, iterations: int, seed: int) -> np.ndarray:

@@ -9,23 +9,19 @@ from invp.data.shards import Shards
 from invp.figures._embeddings import embeddings, weighted_answers
 from invp.figures._inputs import FigureInputs
 from invp.figures._style import plotting, save, sheet, thumbnail
-from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 NEEDS = ("features",)
 
 
 @dataclass
 class Config:
-    """The vote of the k nearest, weighted by exp(similarity / temperature); `each` right and wrong answers with `shown` images."""
+    """Right and wrong answers of the weighted vote of the nearest."""
 
-    k: int = 100
-    temperature: float = 0.07
-    each: int = 5
-    shown: int = 10
-
-    def __post_init__(self) -> None:
-        if min(self.k, self.each, self.shown) < 1 or self.temperature <= 0:
-            raise UserError("k, each and shown must be at least 1, and temperature positive")
+    k: int = option(100, "neighbours that vote", least=1)
+    temperature: float = option(0.07, "of the votes' weights", above=0)
+    each: int = option(5, "right and wrong answers", least=1)
+    shown: int = option(10, "neighbours of each", least=1)
 
 
 def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:

@@ -10,20 +10,17 @@ from invp.figures._inputs import FigureInputs
 from invp.figures._style import plotting, save, sheet, thumbnail
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_table
+from invp.plumbing.options import option
 
 NEEDS = ("graph",)
 
 
 @dataclass
 class Config:
-    """`anchors` seeded anchors, each with `shown` of its positives, the most similar and the hardest."""
+    """Anchors, each with the most similar of its positives and the hardest."""
 
-    anchors: int = 8
-    shown: int = 14
-
-    def __post_init__(self) -> None:
-        if self.anchors < 1 or self.shown < 2:
-            raise UserError("anchors must be at least 1, and shown at least 2")
+    anchors: int = option(8, "seeded anchors", least=1)
+    shown: int = option(14, "positives of each", least=2)
 
 
 def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:

@@ -11,23 +11,19 @@ import numpy as np
 from invp.data.tables import matrix
 from invp.figures._inputs import FigureInputs
 from invp.figures._style import COLOURS, plain, plotting, save
-from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_table
+from invp.plumbing.options import option
 
 NEEDS = ("stage_features",)
 
 
 @dataclass
 class Config:
-    """`images` seeded training images, each against all others of them; the first `ranks` are drawn; quality is of `neighbours`."""
+    """Training images, each against all others of them."""
 
-    images: int = 10000
-    ranks: int = 5000
-    neighbours: int = 10
-
-    def __post_init__(self) -> None:
-        if self.images < 2 or min(self.ranks, self.neighbours) < 1:
-            raise UserError("images must be at least 2, ranks and neighbours at least 1")
+    images: int = option(10000, "seeded images", least=2)
+    ranks: int = option(5000, "that are drawn", least=1)
+    neighbours: int = option(10, "whose quality is measured", least=1)
 
 
 def ranked(rows: np.ndarray, labels: np.ndarray | None, ranks: int, neighbours: int) -> tuple[np.ndarray, float | None]:

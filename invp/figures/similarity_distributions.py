@@ -10,21 +10,18 @@ from invp.figures._embeddings import embeddings
 from invp.figures._inputs import FigureInputs
 from invp.figures._style import COLOURS, plain, plotting, save
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 NEEDS = ("features",)
 
 
 @dataclass
 class Config:
-    """`images` seeded test images, each with its `neighbours` nearest on either side, in `bins` of the cosine similarity."""
+    """Test images, each with its nearest of its own class and of others."""
 
-    images: int = 1500
-    neighbours: int = 5
-    bins: int = 100
-
-    def __post_init__(self) -> None:
-        if min(self.images, self.neighbours) < 1 or self.bins < 2:
-            raise UserError("images and neighbours must be at least 1, and bins at least 2")
+    images: int = option(1500, "seeded images", least=1)
+    neighbours: int = option(5, "nearest on either side", least=1)
+    bins: int = option(100, "of the cosine similarity from -1 to 1", least=2)
 
 
 def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:

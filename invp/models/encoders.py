@@ -10,17 +10,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from invp.plumbing.errors import UserError
-
-NAMES = ("resnet_small", "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "pixels")
-
-
-def _norm_layer(name: str):
-    if name == "batch":
-        return nn.BatchNorm2d
-    if name == "group":
-        return partial(nn.GroupNorm, 8)
-    raise UserError(f"encoder.norm is {name!r}; valid: batch, group")
+NORMS = {"batch": nn.BatchNorm2d, "group": partial(nn.GroupNorm, 8)}
 
 
 class _SmallResNet(ResNet):
@@ -50,8 +40,6 @@ class Encoder(nn.Module):
         if stem == "cifar":
             self.conv1 = nn.Conv2d(3, resnet.conv1.out_channels, 3, padding=1, bias=False)
             self.maxpool = nn.Identity()
-        elif stem != "imagenet":
-            raise UserError(f"encoder.stem is {stem!r}; valid: imagenet, cifar")
         self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -98,9 +86,7 @@ def build_encoder(options: dict, image_size: int) -> nn.Module:
     name = options["name"]
     if name == "pixels":
         return Pixels(3 * image_size * image_size)
-    if name not in NAMES:
-        raise UserError(f"encoder.name is {name!r}; valid: {', '.join(NAMES)}")
-    norm_layer = _norm_layer(options["norm"])
+    norm_layer = NORMS[options["norm"]]
     if name == "resnet_small":
         return Encoder(_SmallResNet(options["width"], options["blocks"], norm_layer), "imagenet")
     encoder = Encoder(getattr(torchvision.models, name)(norm_layer=norm_layer), options["stem"])

@@ -2,8 +2,6 @@
 
 from torch import nn
 
-from invp.plumbing.errors import UserError
-
 
 def build_head(options: dict, num_features: int) -> nn.Module:
     """A linear head (F -> D), an MLP head (F -> F -> ReLU -> D, without batch normalisation), or none (D = F)."""
@@ -15,7 +13,7 @@ def build_head(options: dict, num_features: int) -> nn.Module:
     elif kind == "none":
         return nn.Identity()
     else:
-        raise UserError(f"head.kind is {kind!r}; valid: linear, mlp, none")
+        raise ValueError(f"no head {kind!r}: sections.HEADS names more than this function builds")
     for module in head:
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)

@@ -1,13 +1,14 @@
 """Given weights instead of a random start: torchvision's, MoCo's, lightly's or any state dict with a prefix, in .pt, .pth or .safetensors."""
 
-import os
 import pickle
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from invp.plumbing.config import data_root
 from invp.plumbing.errors import UserError
+from invp.plumbing.files import sha256_of
 
 # What stands before the ResNet's own names in known files.
 PREFIXES = ("encoder.", "module.encoder_q.", "module.", "backbone.", "model.", "objective.encoder.", "")
@@ -17,8 +18,6 @@ SEQUENTIAL = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "laye
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file, without executing code in it; nested `state_dict`, `model` or `objective` are opened."""
-    if not path.exists():
-        raise UserError(f"weights.file: {path} does not exist")
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -33,8 +32,8 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
-def mapped(state: dict[str, torch.Tensor], names: list[str], prefix: str | None) -> dict[str, torch.Tensor]:
-    """The tensors under the encoder's own names; `prefix` None tries the known ones and keeps the one that fits most."""
+def mapped(state: dict[str, torch.Tensor], names: list[str], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors under the encoder's own names; an empty `prefix` tries the known ones and keeps the one that fits most."""
 
     def under(start: str) -> dict[str, torch.Tensor]:
         found = {}
@@ -44,17 +43,21 @@ def mapped(state: dict[str, torch.Tensor], names: list[str], prefix: str | None)
                 found[f"{SEQUENTIAL.get(first, first)}.{rest}"] = value
         return {key: value for key, value in found.items() if key in names}
 
-    return under(prefix) if prefix is not None else max(map(under, PREFIXES), key=len)
+    return under(prefix) if prefix else max(map(under, PREFIXES), key=len)
 
 
 def load_weights(encoder: nn.Module, options: dict) -> None:
-    """Loads `file` (relative paths lie under INVP_DATA) into the encoder; UserError names what is missing or does not fit."""
-    unknown = set(options) - {"file", "prefix", "sha256"}
-    if unknown or "file" not in options:
-        raise UserError(f"weights: needs 'file', and may have 'prefix'; not {', '.join(sorted(unknown)) or 'nothing'}")
-    path = Path(os.environ.get("INVP_DATA", ".")) / options["file"]
+    """Loads the file of the section `weights` into the encoder.
+
+    UserError names a file that is missing or is not the one whose digest the section has, and tensors that are missing or do not fit.
+    """
+    path = data_root() / options["file"]
+    if not path.exists():
+        raise UserError(f"weights.file: {path} does not exist")
+    if (digest := sha256_of(path)) != options["sha256"]:
+        raise UserError(f"weights.file: {path} has the SHA-256 {digest}, and the experiment names {options['sha256']}")
     own = encoder.state_dict()
-    found = mapped(read_state(path), list(own), options.get("prefix"))
+    found = mapped(read_state(path), list(own), options["prefix"])
     missing = [name for name in own if name not in found and not name.endswith("num_batches_tracked")]
     if missing:
         raise UserError(

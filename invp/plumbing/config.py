@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from invp.plumbing.errors import UserError
+from invp.plumbing.files import sha256_of
+from invp.plumbing.options import check_options, valid_words
 from invp.plumbing.plugins import load_plugin, plugin_names
-from invp.plumbing.sections import SECTIONS, Study
+from invp.plumbing.sections import SECTIONS, Study, Weights
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 PLUGIN_SECTIONS = ("dataset", "objective")
@@ -41,22 +43,38 @@ def _suggest(key: str, valid: list[str]) -> str:
     return f"; did you mean '{match[0]}'?" if match else f"; valid: {', '.join(valid)}"
 
 
+def _fits(config_class: type, key: str, options: dict) -> bool:
+    """Whether an option has its field's type: OmegaConf does not always name the key of one that has not."""
+    try:
+        OmegaConf.merge(OmegaConf.structured(config_class), {key: options[key]})
+    except (OmegaConfBaseException, TypeError, ValueError):
+        return False
+    return True
+
+
 def structured(config_class: type, options: Any, where: str) -> dict:
-    """The options merged onto a dataclass, as plain data in the dataclass's order; UserError names key and file."""
+    """The options merged onto a dataclass, as plain data in the dataclass's order; UserError names file, key, value and what is valid."""
     if not isinstance(options, dict):
         raise UserError(f"{where} must hold keys and values, not {options!r}")
-    valid = [f.name for f in fields(config_class)]
-    for key in options:
-        if key not in valid:
-            raise UserError(f"{where}: unknown key '{key}'{_suggest(key, valid)}")
+    declared = {field.name: field for field in fields(config_class)}
+    for key, value in options.items():
+        if key not in declared:
+            raise UserError(f"{where}: unknown key '{key}'{_suggest(key, list(declared))}")
+        if declared[key].type is bool and not isinstance(value, bool):  # OmegaConf takes any number for true
+            raise UserError(f"{where}: {key} is {value!r}; valid: {valid_words(declared[key])}")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(config_class), options)
         result = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "?"
-        raise UserError(f"{where}: key '{key}': {str(error).splitlines()[0]}") from None
+    except MissingMandatoryValue as error:
+        raise UserError(f"{where}: key '{error.full_key}' is missing; valid: {valid_words(declared[error.full_key])}") from None
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        key = str(getattr(error, "full_key", None) or "").split("[")[0] or next(
+            k for k in options if not _fits(config_class, k, options)
+        )
+        raise UserError(f"{where}: {key} is {options[key]!r}; valid: {valid_words(declared[key])}") from None
+    check_options(config_class, result, where)
     try:
-        config_class(**result)  # a dataclass may check its values
+        config_class(**result)  # a dataclass may check values against each other
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     return result
@@ -131,6 +149,16 @@ def _checked_stages(path: Path, stages: Any, epochs: int) -> list[int]:
     return stages
 
 
+def _weights(options: Any, where: str) -> dict:
+    """The checked section `weights`: UserError without the file's digest, which it names if the file is there."""
+    result = structured(Weights, options, where)
+    if not re.fullmatch("[0-9a-f]{64}", result["sha256"]):
+        file = data_root() / result["file"]
+        known = f"that of {file} is {sha256_of(file)}" if file.is_file() else f"{file} is not there to say it"
+        raise UserError(f"{where}: sha256 is {result['sha256']!r}; valid: the file's SHA-256 in 64 hexadecimal digits; {known}")
+    return result
+
+
 def load(path: Path) -> dict:
     """An experiment as plain data in a fixed order, every key, type and name checked; UserError names file and key."""
     path = Path(path)
@@ -167,7 +195,7 @@ def load(path: Path) -> dict:
                     raise UserError(f"{where}: data set '{dataset_id}' has other options elsewhere; give one of them an 'id'")
                 result["evaluation_datasets"][name] = dataset_id
             result[key][name] = plugin_options(kind, options, where)
-    result["weights"] = raw.get("weights")
+    result["weights"] = _weights(raw["weights"], f"{path}, section 'weights'") if raw.get("weights") is not None else None
     result["stages"] = _checked_stages(path, raw.get("stages"), result["training"]["epochs"])
     wanted = raw.get("evaluate_stages", "last")
     if wanted not in ("last", "all"):

@@ -1,107 +1,122 @@
 """The options of each section of an experiment and of a study, with their defaults; a plug-in's are its `Config`."""
 
-from dataclasses import dataclass, field
-
-from omegaconf import MISSING
+from dataclasses import dataclass
 
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
+
+ENCODERS = ("resnet_small", "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "pixels")
+HEADS = ("linear", "mlp", "none")
+SCHEDULES = ("multistep", "cosine", "constant")
+DECODERS = ("pillow", "torchcodec")
 
 
 @dataclass
 class Encoder:
-    """`name`: resnet_small, resnet18, resnet50, ... or pixels; `width` and `blocks` (per stage) are resnet_small's."""
+    """The network whose features are learned."""
 
-    name: str = MISSING
-    stem: str = "imagenet"
-    norm: str = "batch"
-    width: int = 16
-    blocks: int = 1
-    zero_init_residual: bool = False
+    name: str = option(help="a ResNet of torchvision, resnet_small for small images, or the raw pixels", choices=ENCODERS)
+    stem: str = option("imagenet", "cifar: 3 x 3 and no max-pool", choices=("imagenet", "cifar"))
+    norm: str = option("batch", "normalisation; group: 8 groups", choices=("batch", "group"))
+    width: int = option(16, "channels of resnet_small's first stage", least=1)
+    blocks: int = option(1, "blocks of each of resnet_small's three stages", least=1)
+    zero_init_residual: bool = option(False, "each residual branch begins at zero")
+
+    def __post_init__(self) -> None:
+        if self.norm == "group" and self.name == "resnet_small" and self.width % 8:
+            raise UserError(f"width is {self.width}; valid with norm: group: a multiple of 8")
 
 
 @dataclass
 class Head:
-    """`kind`: linear, mlp or none; `dimensions` is D."""
+    """The projection from features to the embedding that the objective compares."""
 
-    kind: str = "linear"
-    dimensions: int = 128
+    kind: str = option("linear", "mlp: one hidden layer of as many units as features; none: the features themselves", choices=HEADS)
+    dimensions: int = option(128, "D of the embedding", least=1)
 
 
 @dataclass
 class Training:
-    """SGD over `epochs`, the schedule's horizon; `drops` are the epochs after which the rate is multiplied by `drop_factor`."""
+    """SGD with a learning rate that changes by epoch."""
 
-    epochs: int = MISSING
-    batch_size: int = 128
-    learning_rate: float = 0.03
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 1e-4
-    schedule: str = "multistep"
-    drops: list[int] = field(default_factory=list)
-    drop_factor: float = 0.1
-    warmup_epochs: int = 0
-    precision: str = "fp32"
-    channels_last: bool = False
+    epochs: int = option(help="the schedule's horizon in epochs; stages may end earlier", least=0)
+    batch_size: int = option(128, "images of all processes together", least=1)
+    learning_rate: float = option(0.03, "the rate after the warm-up", above=0)
+    momentum: float = option(0.9, "of SGD", least=0, below=1)
+    nesterov: bool = option(False, "Nesterov's momentum")
+    weight_decay: float = option(1e-4, "of all weights", least=0)
+    schedule: str = option("multistep", "of the learning rate", choices=SCHEDULES)
+    drops: list[int] = option([], "epochs after which multistep multiplies the rate by drop_factor", least=0, rising=True)
+    drop_factor: float = option(0.1, "of multistep", above=0, most=1)
+    warmup_epochs: int = option(0, "epochs of a linear warm-up", least=0)
+    precision: str = option("fp32", "bf16: the encoder's forward pass in bfloat16", choices=("fp32", "bf16"))
+    channels_last: bool = option(False, "the memory layout of images: often faster")
+
+    def __post_init__(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise UserError("nesterov is True; valid with momentum: 0: false")
 
 
 @dataclass
 class Augmentation:
-    """`size` in pixels; `jitter` is brightness, contrast, saturation, hue; probabilities are per image."""
+    """Random views of an image, and how every image is normalised; probabilities are for each image."""
 
-    size: int = 224
-    crop_scale: list[float] = field(default_factory=lambda: [0.2, 1.0])
-    crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])
-    # True: crops begin and end between pixels, as torchvision's do. False, for images of a few pixels: anywhere.
-    whole_pixels: bool = True
-    flip: bool = False
-    jitter: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
-    jitter_probability: float = 0.0
-    grayscale: float = 0.0
-    blur_sigma: list[float] = field(default_factory=lambda: [0.1, 2.0])
-    blur_probability: float = 0.0
-    # Of photographs in training: pillow, in the job's threads, or torchcodec, on the device, where JPEG's chroma differs a little on a GPU.
-    decoder: str = "pillow"
-    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
-    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    size: int = option(224, "pixels of a view's side", least=1)
+    crop_scale: list[float] = option([0.2, 1.0], "a crop's share of the area, from and to", above=0, most=1, length=2, rising=True)
+    crop_ratio: list[float] = option([3 / 4, 4 / 3], "a crop's width / height, from and to", above=0, length=2, rising=True)
+    whole_pixels: bool = option(True, "crops begin and end between pixels, as torchvision's; false, for tiny images: anywhere")
+    flip: bool = option(False, "mirror half of the views")
+    jitter: list[float] = option([0.0, 0.0, 0.0, 0.0], "brightness, contrast, saturation, hue", least=0, length=4)
+    jitter_probability: float = option(0.0, "of the colour jitter", least=0, most=1)
+    grayscale: float = option(0.0, "probability of grey", least=0, most=1)
+    blur_sigma: list[float] = option([0.1, 2.0], "of the Gaussian blur in pixels, from and to", above=0, length=2, rising=True)
+    blur_probability: float = option(0.0, "of the blur", least=0, most=1)
+    decoder: str = option(
+        "pillow", "of photographs in training; torchcodec: on the device, where chroma differs a little", choices=DECODERS
+    )
+    mean: list[float] = option([0.485, 0.456, 0.406], "of each channel, which is subtracted", least=0, most=1, length=3)
+    std: list[float] = option([0.229, 0.224, 0.225], "of each channel, by which is divided", above=0, length=3)
 
     def __post_init__(self) -> None:
-        for name, length in (("crop_scale", 2), ("crop_ratio", 2), ("jitter", 4), ("blur_sigma", 2), ("mean", 3), ("std", 3)):
-            if len(getattr(self, name)) != length:
-                raise UserError(f"augmentation.{name} must hold {length} numbers, not {getattr(self, name)}")
-        for name in ("jitter_probability", "grayscale", "blur_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"augmentation.{name} must be between 0 and 1, not {getattr(self, name)}")
-        if self.decoder not in ("pillow", "torchcodec"):
-            raise UserError(f"augmentation.decoder is {self.decoder!r}; valid: pillow, torchcodec")
-        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise UserError(f"augmentation.crop_scale must rise within (0, 1], unlike {self.crop_scale}")
+        if self.jitter[3] > 0.5:
+            raise UserError(f"jitter is {self.jitter}; valid for the hue, the fourth: at most 0.5, half a turn")
 
 
 @dataclass
 class Graph:
-    """`k` neighbours; `of` bank or features; `index` exact or ivf; positives are kept for at most `anchors` seeded images."""
+    """The k-nearest-neighbour graph that each stage leaves."""
 
-    snapshot: bool = True
-    k: int = 10
-    of: str = "bank"
-    index: str = "exact"
-    probes: int = 32  # cells that an ivf search looks into
-    anchors: int = 2000
+    snapshot: bool = option(True, "whether stages leave a graph")
+    k: int = option(10, "neighbours of each node", least=1)
+    of: str = option(
+        "bank", "what is connected: the objective's memory bank, or features without augmentation", choices=("bank", "features")
+    )
+    index: str = option("exact", "the search; ivf: approximate, for millions of images", choices=("exact", "ivf"))
+    probes: int = option(32, "cells that an ivf search looks into", least=1)
+    anchors: int = option(2000, "seeded images whose positives are kept", least=1)
+
+
+@dataclass
+class Weights:
+    """Given weights in place of a random start of the encoder."""
+
+    file: str = option(help="a .pt, .pth or .safetensors file; a relative path lies under the data root", filled=True)
+    prefix: str = option("", "what stands before the encoder's own names in the file; empty: the known prefixes are tried")
+    sha256: str = option("", "of the file: given weights are part of the experiment")
 
 
 @dataclass
 class Study:
-    """What `all` makes: experiments by name and seeds; `columns` are the metrics of the printed table."""
+    """What `all` makes."""
 
-    study: str = MISSING
-    title: str = ""
-    description: str = ""
-    experiments: list[str] = MISSING
-    seeds: list[int] = field(default_factory=lambda: [0])
-    columns: list[str] = field(default_factory=lambda: ["knn.top1", "linear.top1", "graph.same_class_share"])
-    reference: str = ""  # the experiment that the comparison page holds against every other; the first if empty
-    data_root: str = ""
+    study: str = option(help="the study's name", filled=True)
+    title: str = option("", "above its tables")
+    description: str = option("", "in the report")
+    experiments: list[str] = option(help="names of experiments", filled=True)
+    seeds: list[int] = option([0], "each makes every experiment once", least=0, filled=True)
+    columns: list[str] = option(["knn.top1", "linear.top1", "graph.same_class_share"], "source.metric of the printed table")
+    reference: str = option("", "the experiment that the comparison holds against every other; empty: the first")
+    data_root: str = option("", "folder of raw data; empty: INVP_DATA or data")
 
 
 SECTIONS = {"encoder": Encoder, "head": Head, "augmentation": Augmentation, "training": Training, "graph": Graph}

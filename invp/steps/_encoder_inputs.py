@@ -1,5 +1,6 @@
 """The inputs of an evaluation that NEEDS the encoder: networks of the checkpoint, and prepared splits as folders."""
 
+from invp.data.tables import equal_classes
 from invp.evals._inputs import EncoderInputs
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json
@@ -8,10 +9,10 @@ from invp.training.checkpoint import load_network
 
 
 def read(job: Job, takes_multi_label: bool) -> EncoderInputs:
-    """Networks and folders; UserError if the images have several labels each and the evaluation takes one."""
+    """Networks and folders; UserError if classes differ, or an image has several labels and the evaluation takes one."""
     train, test, validation = (job.optional(f"{split}_data") for split in ("train", "test", "validation"))
-    manifest = read_json(train)
-    if not takes_multi_label and manifest["multi_label"]:
+    classes = equal_classes([path for path in (train, test, validation) if path])
+    if not takes_multi_label and read_json(train)["multi_label"]:
         raise UserError(f"{train.parent} has several labels an image, and this evaluation takes one")
     encoder, head = load_network(job.section, job.input("checkpoint"))
     options = job.section["augmentation"]
@@ -20,7 +21,7 @@ def read(job: Job, takes_multi_label: bool) -> EncoderInputs:
         head=head,
         train=train.parent,
         test=test.parent,
-        classes=manifest["classes"],
+        classes=classes,
         size=options["size"],
         mean=options["mean"],
         std=options["std"],

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
-from invp.data.tables import matrix
+from invp.data.tables import equal_classes, matrix
 from invp.evals._inputs import FeatureInputs, FeatureTable
 from invp.plumbing.errors import UserError
-from invp.plumbing.files import read_json, read_table
+from invp.plumbing.files import read_table
 from invp.plumbing.jobs import Job
 
 
 def read(job: Job, takes_multi_label: bool) -> FeatureInputs:
-    """Both tables; UserError if their images have several labels each and the evaluation takes one."""
-    classes = read_json(job.input("train_data"))["classes"]
+    """Both tables; UserError if their classes differ, or an image has several labels and the evaluation takes one."""
+    classes = equal_classes([job.input("train_data"), job.input("test_data")])
     return FeatureInputs(*(feature_table(job.input(split), takes_multi_label) for split in ("train", "test")), classes)
 
 

@@ -157,11 +157,9 @@ def run(job: Job) -> None:
     summary: dict[str, Any] = {"of": what, "num_nodes": len(rows), "dimensions": rows.shape[1], "k": k, "index": options["index"]}
     if options["index"] == "exact":
         similarities, neighbours = exact_neighbours(rows, k)
-    elif options["index"] == "ivf":
+    else:
         similarities, neighbours = approximate_neighbours(rows, k, options["probes"], seed)
         summary["recall"] = recall_of(neighbours, rows, k, seed)
-    else:
-        raise UserError(f"graph.index is {options['index']!r}; valid: exact, ivf")
     labels = labels_of(dataset)
     before = matrix(read_table(previous), "neighbours") if previous else None
     summary["measures"] = measures(neighbours, labels, before)
