@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from invp.plumbing.config import experiment_names, load, load_study
 from invp.plumbing.errors import UserError
+from invp.plumbing.experiments import experiment_names, load, load_study
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "config" / "experiments"
 STUDIES = sorted((EXPERIMENTS.parent / "studies").glob("*.yaml")) + [EXPERIMENTS.parent / "config.yaml"]
@@ -97,3 +97,43 @@ def test_one_id_for_two_data_sets_is_an_error(folder):
     write(folder, "digits-other", extends="digits-invp", dataset={"name": "digits", "split_seed": 7})
     with pytest.raises(UserError, match="give one of them an 'id'"):
         load_study({"study": "s", "experiments": ["digits-invp", "digits-other"]}, "s.yaml", folder)
+
+
+def study(folder, **content):
+    return load_study({"study": "s", **content}, "s.yaml", folder)
+
+
+def test_a_study_gives_evaluations_and_figures_to_all_or_some_of_its_experiments(folder):
+    write(folder, "untrained", extends="digits-invp", stages=[0])
+    loaded = study(
+        folder,
+        experiments=["digits-invp", "untrained"],
+        evaluations={"svm": {"folds": 5}, "knn": None, "more": {"name": "knn", "experiments": ["untrained"]}},
+        figures={"positives": {"experiments": ["digits-invp"]}},
+    )["loaded"]
+    assert set(loaded["digits-invp"]["evaluations"]) == {"linear", "svm"}
+    assert set(loaded["untrained"]["evaluations"]) == {"linear", "svm", "more"}
+    assert loaded["untrained"]["evaluations"]["svm"]["folds"] == 5
+    assert "positives" in loaded["digits-invp"]["figures"] and "positives" not in loaded["untrained"]["figures"]
+    with pytest.raises(UserError, match="s.yaml: evaluations.svm: experiments is 'digits'; valid: a list of digits-invp"):
+        study(folder, experiments=["digits-invp"], evaluations={"svm": {"experiments": ["digits"]}})
+
+
+def test_a_network_that_would_be_trained_twice_is_refused_with_both_names(folder):
+    write(folder, "again", extends="digits-invp", evaluations={"svm": {}})
+    with pytest.raises(UserError, match="s.yaml: 'digits-invp' and 'again' train the same network twice"):
+        study(folder, experiments=["digits-invp", "again"])
+    write(folder, "other", extends="digits-invp", objective={"k": 5})
+    study(folder, experiments=["digits-invp", "other"])
+
+
+def test_what_a_parent_has_can_be_taken_back(folder):
+    write(folder, "parent", extends="digits-invp", evaluations={"svm": {"folds": 4}}, figures={"positives": {}})
+    kept = load(write(folder, "kept", extends="parent", evaluations={"svm": {"name": "svm", "costs": [1.0]}}))
+    assert kept["evaluations"]["svm"]["folds"] == 4 and kept["evaluations"]["svm"]["costs"] == [1.0]
+    assert set(load(write(folder, "one", extends="parent", evaluations={"svm": None}))["evaluations"]) == {"knn", "linear"}
+    for nothing in ({}, None):
+        emptied = load(write(folder, "none", extends="parent", evaluations=nothing, figures=nothing))
+        assert emptied["evaluations"] == emptied["figures"] == {}
+    renamed = load(write(folder, "renamed", extends="parent", evaluations={"svm": {"name": "knn"}}))
+    assert renamed["evaluations"]["svm"] == {"name": "knn", "k": [200], "temperature": [0.07], "features": "embedding"}

@@ -6,8 +6,9 @@ from dataclasses import Field, fields
 import pytest
 from omegaconf import MISSING
 
-from invp.plumbing.config import load, load_study, plugin_options, structured
+from invp.plumbing.config import plugin_options, structured
 from invp.plumbing.errors import UserError
+from invp.plumbing.experiments import load, load_study
 from invp.plumbing.options import valid_words
 from invp.plumbing.plugins import KINDS, load_plugin, plugin_names
 from invp.plumbing.sections import SECTIONS, Study, Weights

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from invp.plumbing.config import load, plugin_options
+from invp.plumbing.config import plugin_options
 from invp.plumbing.errors import UserError
+from invp.plumbing.experiments import load
 from invp.plumbing.files import canonical_json
 from invp.plumbing.plugins import plugin_names
 from invp.plumbing.provenance import code_digest, step_modules

@@ -39,7 +39,8 @@ def write_sheet(folder: Path, experiment: Path | None, out: Path, seed: int) -> 
     from invp.data.augment import Augment
     from invp.data.batches import eval_batches, train_batches
     from invp.data.shards import Shards
-    from invp.plumbing.config import instance, load
+    from invp.plumbing.config import instance
+    from invp.plumbing.experiments import load
     from invp.plumbing.sections import Augmentation
     from invp.tools.inspect_graph import contact_sheet
 

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from invp.data.shards import Shards
-from invp.plumbing.config import load
 from invp.plumbing.errors import UserError
+from invp.plumbing.experiments import load
 from invp.plumbing.files import read_table, write_table
 from invp.training.checkpoint import load_checkpoint
 

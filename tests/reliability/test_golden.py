@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from invp.plumbing.config import load
+from invp.plumbing.experiments import load
 from invp.steps import pretrain
 from invp.training.distributed import Group
 from invp.training.loop import Stage

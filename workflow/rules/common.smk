@@ -18,7 +18,8 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
 # Jobs run the Python that runs Snakemake, activated or not, on this machine and on a cluster's nodes.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]))
 
-from invp.plumbing.config import data_root, instance, load_study
+from invp.plumbing.config import data_root, instance
+from invp.plumbing.experiments import load_study
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json
 from invp.plumbing.plugins import load_plugin
