@@ -118,3 +118,19 @@ def test_jitter_is_distributed_as_torchvisions():
 
 def test_one_channel_becomes_three():
     assert augmented(FULL, images()[:, :1]).shape == (64, 3, 32, 32)
+
+
+def test_grey_before_the_jitter_is_jittered_grey():
+    """Grey first, hue and saturation do nothing to it and brightness does; grey last, it has the luminance of the jittered colours."""
+    images = torch.randint(0, 256, (64, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    options = {"size": 16, "crop_scale": [1.0, 1.0], "crop_ratio": [1.0, 1.0], "mean": [0.0] * 3, "std": [1.0] * 3}
+    jitter = {"jitter": [0.0, 0.0, 0.0, 0.5], "jitter_probability": 1.0, "grayscale": 0.5}
+    first, last = (
+        Augment(Augmentation(**options, **jitter, grayscale_first=first))(images, (0, 1, 0, 0), slice(0, 64), 64)
+        for first in (True, False)
+    )
+    plain = to_grey(images.float() / 255).expand(-1, 3, -1, -1)
+    grey = (last[:, 0] == last[:, 1]).flatten(1).all(1)
+    assert 16 < grey.sum() < 48 and torch.equal(first[~grey], last[~grey])
+    torch.testing.assert_close(first[grey], plain[grey], atol=1e-6, rtol=0)
+    assert (last[grey] - plain[grey]).abs().mean() > 0.01

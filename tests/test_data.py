@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import transforms
 
-from invp.data.augment import Augment
+from invp.core.selection import mixed_seed
+from invp.data.augment import Augment, crop_boxes
 from invp.data.batches import epoch_order, eval_batches, train_batches
-from invp.data.decode import crops_on_device, random_crop
+from invp.data.decode import central_crop, crops_on_device, random_crop
 from invp.data.shards import Shards
 from invp.plumbing.config import plugin_options
 from invp.plumbing.errors import UserError
@@ -227,3 +229,31 @@ def test_a_bad_folder_is_a_clear_error_and_leaves_no_manifest(fault, words, phot
 def test_missing_data_names_the_path_and_what_is_expected(name, tmp_path):
     with pytest.raises(UserError, match=f"(?s){tmp_path}.*INVP_DATA"):
         prepared(name, tmp_path, tmp_path / "out")
+
+
+def test_the_central_crop_is_torchvisions_on_sixty_sizes():
+    """Resize(256) and CenterCrop(224): the long side truncated, half an offset rounded to the even number."""
+    rng = np.random.default_rng(0)
+    theirs = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
+    for width, height in [*rng.integers(150, 521, (48, 2)).tolist(), *((500, side) for side in range(201, 400, 17))]:
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        expected = torch.from_numpy(np.array(theirs(image))).permute(2, 0, 1)
+        assert torch.equal(central_crop(image, 224, 0.875), expected), (width, height)
+
+
+def test_a_crop_sees_no_pixel_beyond_it(tmp_path, monkeypatch):
+    """Equal to torchvision's resized_crop on the same box, to the pixel."""
+    folder, rng = tmp_path / "data" / "pets" / "train" / "cat", np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for i in range(8):
+        Image.fromarray(rng.integers(0, 256, (90 + i, 120, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    shards = prepared("image_folder", tmp_path / "data", tmp_path / "out", folder="pets")
+    augment = Augment(Augmentation(size=32))
+    for number in range(8):
+        image = shards.decoded(number)
+        generator = torch.Generator().manual_seed(mixed_seed(0, 1, 0, number))
+        options = augment.options
+        top, left, h, w = crop_boxes(1, image.height, image.width, options.crop_scale, options.crop_ratio, generator)[0].tolist()
+        expected = transforms.functional.resized_crop(image, int(top), int(left), int(h), int(w), [32, 32])
+        ours = random_crop(shards, number, augment, (0, 1, 0))
+        assert torch.equal(ours, torch.from_numpy(np.array(expected)).permute(2, 0, 1))

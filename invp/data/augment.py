@@ -143,11 +143,13 @@ class Augment:
             result = crop_and_resize(result, boxes[rows], options.size, flip[rows], options.whole_pixels)
         # Fresh memory, which all that follows may write to.
         result = result.expand(-1, 3, -1, -1).contiguous() if result.shape[1] == 1 else result
+        grey = (draws[:, 2] < options.grayscale)[rows].nonzero()[:, 0].to(result.device)
+        if options.grayscale_first:
+            result[grey] = to_grey(result[grey]).expand(-1, 3, -1, -1)
         if options.jitter_probability and any(options.jitter):
             result = self._jittered(result, (draws[:, 1] < options.jitter_probability)[rows], global_batch, rows, generator)
-        if options.grayscale:
-            index = (draws[:, 2] < options.grayscale)[rows].nonzero()[:, 0].to(result.device)
-            result[index] = to_grey(result[index]).expand(-1, 3, -1, -1)
+        if not options.grayscale_first:
+            result[grey] = to_grey(result[grey]).expand(-1, 3, -1, -1)
         if options.blur_probability:
             sigma = torch.empty(global_batch).uniform_(*options.blur_sigma, generator=generator)[rows]
             result = self._blurred(result, (draws[:, 3] < options.blur_probability)[rows], sigma)

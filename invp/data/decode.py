@@ -51,14 +51,18 @@ def random_crop(shards: Shards, number: int, augmentation: Augment, key: tuple[i
     image, options = shards.decoded(number), augmentation.options
     generator = torch.Generator().manual_seed(mixed_seed(*key, number))
     top, left, h, w = crop_boxes(1, image.height, image.width, options.crop_scale, options.crop_ratio, generator)[0].tolist()
-    box = (left, top, left + w, top + h)
-    resized = image.resize((options.size, options.size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+    # Cropped first, as torchvision does: Pillow's `box` would see pixels from beyond the crop.
+    cropped = image.crop((left, top, left + w, top + h))
+    # Differs from torchvision for crops of more than four times the size: halved by whole pixels first, which is faster.
+    resized = cropped.resize((options.size, options.size), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
 
 def central_crop(image: Image.Image, size: int, crop: float) -> Tensor:
-    """The central crop after a resize of the short side to size / crop, uint8 3xsizexsize."""
-    scale = round(size / crop) / min(image.size)
-    image = image.resize((max(size, round(image.width * scale)), max(size, round(image.height * scale))), Image.Resampling.BILINEAR)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
+    """The central crop of torchvision's Resize(size / crop) and CenterCrop(size), uint8 3xsizexsize."""
+    short = round(size / crop)
+    # torchvision truncates the long side and rounds half an offset to the even number.
+    width, height = (short if side == min(image.size) else int(short * side / min(image.size)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
     return torch.from_numpy(np.array(image.crop((left, top, left + size, top + size)))).permute(2, 0, 1)

@@ -69,6 +69,7 @@ class Augmentation:
     jitter: list[float] = option([0.0, 0.0, 0.0, 0.0], "brightness, contrast, saturation, hue", least=0, length=4)
     jitter_probability: float = option(0.0, "of the colour jitter", least=0, most=1)
     grayscale: float = option(0.0, "probability of grey", least=0, most=1)
+    grayscale_first: bool = option(False, "grey before the colour jitter, as InstDisc, MoCo v1 and InvP with a linear head have it")
     blur_sigma: list[float] = option([0.1, 2.0], "of the Gaussian blur in pixels, from and to", above=0, length=2, rising=True)
     blur_probability: float = option(0.0, "of the blur", least=0, most=1)
     decoder: str = option(
