@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint lint-pages install clean
 demo: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --profile profiles/local all
 
@@ -12,6 +12,17 @@ test: install
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/snakefmt --check Snakefile workflow
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory lint-pages; \
+	elif [ -n "$(CI)" ]; then echo "npm is missing: the pages' JavaScript and CSS cannot be checked" >&2; exit 1; \
+	else echo "npm is not installed: the pages' JavaScript and CSS are not checked"; fi
+
+lint-pages: node_modules/.package-lock.json
+	npm run --silent lint
+
+# npm writes this file when it has installed what package-lock.json names.
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --silent
+	touch $@
 
 install: $(VENV)/.installed
 
@@ -22,4 +33,4 @@ $(VENV)/.installed: requirements.lock
 	touch $@
 
 clean:
-	rm -rf $(VENV) .snakemake .pytest_cache .ruff_cache
+	rm -rf $(VENV) node_modules .snakemake .pytest_cache .ruff_cache

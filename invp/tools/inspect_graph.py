@@ -7,11 +7,10 @@ import numpy as np
 from PIL import Image
 
 from invp.core.graph_measures import adjacency, in_degree
-from invp.data.tables import matrix
+from invp.data.tables import labels_of, matrix
+from invp.data.thumbnails import thumbnails
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json, read_table, table_record
-from invp.steps.explorer import thumbnail
-from invp.steps.graph import labels_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,16 +46,8 @@ def shortest_path(neighbours: np.ndarray, start: int, end: int) -> list[int]:
 
 
 def images_of(dataset: Path, numbers: list[int], side: int = 64) -> list[Image.Image]:
-    """The images of these numbers as squares."""
-    manifest, start, found = read_json(dataset / "manifest.json"), 0, {}
-    for shard in manifest["shards"]:
-        table = read_table(dataset / shard["file"])
-        for number in set(numbers) & set(range(start, start + len(table))):
-            content = table["image"][number - start].as_py()
-            if manifest["format"] == "uint8":
-                content = np.frombuffer(content, np.uint8).reshape(manifest["shape"])
-            found[number] = thumbnail(content, side)
-        start += len(table)
+    """The images of these numbers as squares, in the same order."""
+    found = dict(thumbnails(dataset, np.array(numbers), side))
     return [found[number] for number in numbers]
 
 

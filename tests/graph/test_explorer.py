@@ -1,9 +1,16 @@
 """The explorer in a real headless Chromium: load, click, search, slide, keys, and no error in the console."""
 
 import os
+import re
 import shutil
+from html.parser import HTMLParser
 
 import pytest
+
+from invp.plumbing import provenance
+from invp.plumbing.files import read_json, write_json
+from invp.plumbing.jobs import Job
+from invp.steps import explorer
 
 FINISHED = "results/smoke-invp/seed-0/explorer.html"
 
@@ -25,13 +32,21 @@ def browser():
     driver.quit()
 
 
+def complaints(browser) -> list[dict]:
+    """What the browser wrote to its console since it was asked last."""
+    return [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+def opened(browser, path, address: str = ""):
+    browser.get("about:blank")
+    browser.get(f"file://{path}{address}")
+    return browser
+
+
 @pytest.fixture
 def page(browser, finished):
-    browser.get("about:blank")
-    browser.get(f"file://{finished.folder / FINISHED}")
-    yield browser
-    errors = [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-    assert errors == []
+    yield opened(browser, finished.folder / FINISHED)
+    assert complaints(browser) == []
 
 
 def text(page, name: str) -> str:
@@ -92,14 +107,96 @@ def test_stages_by_slider_and_by_keys(page):
 
 
 def test_a_link_opens_an_image_of_a_stage(browser, finished):
-    browser.get("about:blank")
-    browser.get(f"file://{finished.folder / FINISHED}#stage=1&image=55")
+    opened(browser, finished.folder / FINISHED, "#stage=1&image=55")
     assert text(browser, "anchor-name").startswith("Image 55: ") and text(browser, "stage-name") == "1"
 
 
-def test_it_asks_the_network_for_nothing(finished):
-    page = (finished.folder / FINISHED).read_text()
-    assert "http://" not in page and "https://" not in page
+class References(HTMLParser):
+    """The values of a page's attributes that name another resource, and its style and script."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.values: list[str] = []
+        self.code = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.values += [value for name, value in attributes if name in ("src", "srcset", "href", "action", "data", "poster")]
+
+    def handle_data(self, text):
+        if self.cdata_elem:
+            self.code += text
+
+
+def test_the_page_refers_to_no_other_file_or_host(page, finished):
+    text = (finished.folder / FINISHED).read_text()
+    references = References(text)
+    assert references.values == ["data:,"], "the icon, which is empty"
+    assert len(references.code) > 100_000
+    assert {url[:5] for url in re.findall(r"url\(\s*[\"']?([^)]{5})", references.code)} == {"data:"}
+    assert not re.search(r"https?:|@import|\bimport\b|\bfetch\(|XMLHttpRequest|WebSocket|sendBeacon|new Worker", references.code)
+    loaded = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name.slice(0, 5))")
+    assert set(loaded) <= {"data:"}
+
+
+NASTY = [
+    "<!--<script>",
+    "</script><b>bold</b>",
+    "</style></title>",
+    "\"double\" 'single' `back` & &lt; &amp;",
+    "two\nlines\u2028three",
+    "Füchse 🦊 狐",
+    "{{ 7 * 7 }} {% raw %} ${1 + 1}",
+    "__proto__",
+    "back\\slash \\u003c",
+    "<img src=x onerror=\"document.title='run'\">",
+]
+
+
+def test_no_class_name_and_no_title_can_break_the_page(browser, finished, tmp_path):
+    results = finished.folder / "results"
+    shutil.copytree(results / "datasets/digits/train", tmp_path / "train")
+    manifest = read_json(tmp_path / "train/manifest.json")
+    write_json(tmp_path / "train/manifest.json", {**manifest, "classes": NASTY})
+    section = read_json(results / "smoke-invp/seed-0/explorer.record.json")["section"]
+    section["title"] = title = "".join(NASTY)
+    graphs = [results / f"smoke-invp/seed-0/graph/stage-{stage}/knn.arrow" for stage in section["stages"]]
+    inputs = {"graph": graphs, "dataset": [tmp_path / "train/manifest.json"]}
+    explorer.run(Job("explorer", section, inputs, {"page": tmp_path / "page.html"}, "no code"))
+
+    opened(browser, tmp_path / "page.html")
+    assert browser.title == "Neighbour graph: smoke-invp, seed 0"
+    read = "return [...document.querySelectorAll(arguments[0])].map(element => element.textContent)"
+    assert browser.execute_script(read, "#title") == [f"{title} (smoke-invp, seed 0)"]
+    assert browser.execute_script(read, "#legend button") == NASTY
+    assert browser.execute_script("return document.querySelectorAll('b:not(header b), img, script').length") == 2, "the page's own"
+    kept = browser.execute_script("return JSON.parse(document.getElementById('data').textContent).classes")
+    assert kept == NASTY
+    ask = "document.getElementById('query').value = arguments[0]; document.querySelector('#search button').click()"
+    for name in NASTY:
+        if "\n" not in name:  # which nobody can type into a line
+            browser.execute_script(ask, name)
+            assert browser.execute_script(read, "#anchor-name")[0].endswith(f": {name}")
+            near = [re.sub(r"-?\d\.\d{3}$", "", tile) for tile in browser.execute_script(read, "#neighbours .tile")]
+            note = browser.execute_script(read, "#anchor-note")[0]
+            assert set(near) <= set(NASTY) and all(f"{near.count(each)} x {each}" in note for each in near)
+            assert browser.execute_script("return document.querySelector('#anchor .thumb').ariaLabel").endswith(f"class {name}")
+    assert complaints(browser) == []
+
+
+@pytest.mark.parametrize("name", ["explorer.html", "explorer.css", "explorer.js"])
+def test_an_edit_of_a_template_is_an_edit_of_the_step(name, tmp_path, monkeypatch):
+    templates = tmp_path / "templates"
+    shutil.copytree(provenance.TEMPLATES, templates)
+    monkeypatch.setattr(provenance, "TEMPLATES", templates)
+    digests = []
+    for text in ("", "\n"):
+        with (templates / name).open("a") as file:
+            file.write(text)
+        provenance._digest.cache_clear()
+        digests.append(provenance.code_digest(["invp.steps.explorer"]))
+    provenance._digest.cache_clear()
+    assert digests[0] != digests[1]
 
 
 def test_it_opens_at_an_image_with_a_walk_and_leads_to_the_next_one(browser, finished, tmp_path):
@@ -107,11 +204,10 @@ def test_it_opens_at_an_image_with_a_walk_and_leads_to_the_next_one(browser, fin
     project = finished.copy(tmp_path / "project")
     project.edit("config/experiments/smoke-invp.yaml", "stages: [1, 2]", "stages: [1, 2]\ngraph: {anchors: 5}")
     project.snakemake(FINISHED)
-    browser.get("about:blank")
-    browser.get(f"file://{project.folder / FINISHED}")
+    opened(browser, project.folder / FINISHED)
     first = text(browser, "anchor-name")
     assert browser.find_elements("css selector", "#hard .tile") and not first.startswith("Image 0: ")
     browser.find_element("css selector", "#neighbours .tile").click()
     browser.find_element("id", "next-walk").click()
     assert browser.find_elements("css selector", "#hard .tile")
-    assert not [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    assert complaints(browser) == []
