@@ -1,6 +1,7 @@
 """The command line: each sub-command is a file, a step of the workflow in `steps/` or a way to look at results in `tools/`."""
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -15,6 +16,13 @@ from invp.plumbing.plugins import PACKAGE, load_plugin, plugin_names
 DESCRIPTION = "Invariance Propagation: the steps of the workflow, and ways to look at its results."
 STEP_HELP = """A step sees its section (JSON), its inputs and its outputs, and nothing else. Snakemake calls it; `snakemake -n -p` shows
 the whole command, and every record.json keeps it."""
+# What to do about an error of the file system.
+MENDED = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room: the quota is used up",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "give this user the right to read and write it",
+}
 
 
 def _pair(text: str) -> tuple[str, Path]:
@@ -117,10 +125,10 @@ def main() -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except OSError as error:
-        if error.errno in (28, 30, 13, 122):  # ENOSPC, EROFS, EACCES, EDQUOT
-            print(f"error: {error}: make room or make it writable, then start again", file=sys.stderr)
-            return 2
-        raise
+        if error.errno not in MENDED:
+            raise
+        print(f"error: {error}: {MENDED[error.errno]}, then start again", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -13,9 +13,16 @@ def plotting() -> Any:
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["text.parse_math"] = False  # class names are text from strangers: a $ is a dollar
     from matplotlib import pyplot
 
     return pyplot
+
+
+def shown(name: str) -> str:
+    """A class's or file's name on one line, as matplotlib shows it: it would keep a name that begins with '_' out of a legend."""
+    line = " ".join(name.split())
+    return f"\u200b{line}" if line.startswith("_") else line
 
 
 def plain(*axes: Any) -> None:
@@ -44,14 +51,14 @@ def thumbnail(shards: Any, number: int, size: int = 64) -> np.ndarray:
     return np.asarray(shards.decoded(number).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def sheet(axes: Any, images: list[np.ndarray], frames: list[str], words: list[str]) -> None:
-    """A row of images with coloured frames and a word, of one line or more, below each."""
+def sheet(axes: Any, images: list[np.ndarray], frames: list[str], captions: list[str]) -> None:
+    """A row of images with coloured frames and a caption, of one line or more, below each."""
     axes.set_xlim(0, max(1, len(images)))
-    axes.set_ylim(-0.25 - 0.17 * max((word.count("\n") for word in words), default=0), 1)
+    axes.set_ylim(-0.25 - 0.17 * max((caption.count("\n") for caption in captions), default=0), 1)
     axes.axis("off")
-    for i, (image, frame, word) in enumerate(zip(images, frames, words, strict=True)):
+    for i, (image, frame, caption) in enumerate(zip(images, frames, captions, strict=True)):
         axes.imshow(image, extent=(i + 0.06, i + 0.94, 0.06, 0.94), aspect="auto", zorder=2)
         from matplotlib.patches import Rectangle
 
         axes.add_patch(Rectangle((i + 0.03, 0.03), 0.94, 0.94, color=frame, zorder=1))
-        axes.text(i + 0.5, -0.02, word, ha="center", va="top", fontsize=7)
+        axes.text(i + 0.5, -0.02, caption, ha="center", va="top", fontsize=7)

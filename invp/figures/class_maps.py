@@ -9,7 +9,7 @@ import numpy as np
 from invp.data.shards import Shards
 from invp.figures._embeddings import embeddings, weighted_answers
 from invp.figures._inputs import FigureInputs
-from invp.figures._style import COLOURS, plain, plotting, save, thumbnail
+from invp.figures._style import COLOURS, plain, plotting, save, shown, thumbnail
 from invp.plumbing.options import option
 
 NEEDS = ("features",)
@@ -75,7 +75,7 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
         at = placed(test[own], config.iterations, seed)
         for c, colour in zip(chosen, COLOURS, strict=False):
             here = truth[own] == c
-            axes.scatter(*at[here].T, s=9, color=colour, label=f"{shards.classes[c]}: {accuracy[c]:.0f} %")
+            axes.scatter(*at[here].T, s=9, color=colour, label=f"{shown(shards.classes[c])}: {accuracy[c]:.0f} %")
         axes.set_title(f"{name} classes by kNN, test images", fontsize=9)
         axes.legend(frameon=False, fontsize=7)
         data[name] = {"classes": [shards.classes[c] for c in chosen], "images": own.tolist(), "places": np.round(at, 4).tolist()}
@@ -93,7 +93,7 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
             typical = np.flatnonzero(here)[np.argsort(-(train[own][here] @ centre))[:3]]
             row = np.concatenate([thumbnail(shards, int(own[place]), 28) for place in typical], 1)
             _inset(axes, row, at[typical[0]], colour)
-        axes.set_title(f"{shards.classes[label]}: {clusters.max() + 1} clusters found, silhouette {score:.2f}", fontsize=9)
+        axes.set_title(f"{shown(shards.classes[label])}: {clusters.max() + 1} clusters found, silhouette {score:.2f}", fontsize=9)
         data["splits"] = {"class": shards.classes[label], "silhouette": score, "images": own.tolist(),
                           "clusters": clusters.tolist(), "places": np.round(at, 4).tolist()}  # fmt: skip
     plain(*panels)

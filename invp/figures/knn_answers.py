@@ -8,7 +8,7 @@ import numpy as np
 from invp.data.shards import Shards
 from invp.figures._embeddings import embeddings, weighted_answers
 from invp.figures._inputs import FigureInputs
-from invp.figures._style import plotting, save, sheet, thumbnail
+from invp.figures._style import plotting, save, sheet, shown, thumbnail
 from invp.plumbing.options import option
 
 NEEDS = ("features",)
@@ -32,7 +32,7 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     rows = [(kind, i) for kind, at in (("right", answers == truth), ("wrong", answers != truth))
             for i in generator.permutation(np.flatnonzero(at))[: config.each]]  # fmt: skip
     shards = {split: Shards(inputs.dataset[split]) for split in ("train", "test")}
-    classes = shards["train"].classes
+    classes = [shown(name) for name in shards["train"].classes]
     pyplot = plotting()
     figure, panels = pyplot.subplots(
         len(rows), 1, figsize=(0.7 * (config.shown + 1), 1.02 * len(rows) + 0.6), squeeze=False, layout="constrained"
@@ -41,9 +41,9 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     for axes, (kind, i) in zip(panels[:, 0], rows, strict=True):
         own = nearest[i, : config.shown]
         frames = ["#222222", *("#2e8b57" if labels[n] == truth[i] else "#c0392b" for n in own)]
-        own_words = f"right:\n{classes[truth[i]]}" if kind == "right" else f"{classes[truth[i]]},\nsaid {classes[answers[i]]}"
-        words = [own_words, *(f"{classes[labels[n]]}\n{s:.2f}" for n, s in zip(own, near[i], strict=False))]
-        sheet(axes, [thumbnail(shards["test"], int(i)), *(thumbnail(shards["train"], int(n)) for n in own)], frames, words)
+        own_caption = f"right:\n{classes[truth[i]]}" if kind == "right" else f"{classes[truth[i]]},\nsaid {classes[answers[i]]}"
+        captions = [own_caption, *(f"{classes[labels[n]]}\n{s:.2f}" for n, s in zip(own, near[i], strict=False))]
+        sheet(axes, [thumbnail(shards["test"], int(i)), *(thumbnail(shards["train"], int(n)) for n in own)], frames, captions)
         axes.set_xlim(0, config.shown + 1)
         answer = {"image": int(i), "truth": int(truth[i]), "answer": int(answers[i]), "nearest": own.tolist()}
         found.append({"kind": kind, **answer})

@@ -48,8 +48,8 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
         numbers = [int(anchor), *positives[own].tolist()]
         same = [labels[n] == labels[anchor] or labels[n] < 0 for n in numbers]
         frames = ["#222222", *("#2e8b57" if right else "#c0392b" for right in same[1:])]
-        words = ["anchor", *(f"{distance[i]}{'h' if hard[i] else ''} {similarity[i]:.2f}" for i in own)]
-        sheet(axes, [thumbnail(shards, n) for n in numbers], frames, words)
+        captions = ["anchor", *(f"{distance[i]}{'h' if hard[i] else ''} {similarity[i]:.2f}" for i in own)]
+        sheet(axes, [thumbnail(shards, n) for n in numbers], frames, captions)
         found.append({"anchor": int(anchor), "positives": [
             {"image": int(positives[i]), "steps": int(distance[i]), "similarity": float(similarity[i]), "hard": bool(hard[i])} for i in own
         ]})  # fmt: skip
