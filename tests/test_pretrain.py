@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from invp.plumbing.config import plugin_options
-from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import load
 from invp.plumbing.files import canonical_json
 from invp.plumbing.plugins import plugin_names
@@ -256,8 +255,6 @@ def test_schedules():
     rates = [learning_rate({**base, "schedule": "cosine"}, e) for e in range(1, 9)]
     assert rates[0] == 1 and rates[4] == pytest.approx(0.5) and rates == sorted(rates, reverse=True)
     assert learning_rate({**base, "schedule": "constant", "warmup_epochs": 4}, 1) == 0.25
-    with pytest.raises(UserError, match="valid"):
-        learning_rate({**base, "schedule": "step"}, 1)
 
 
 def test_stages_outside_the_section_do_not_change_it_but_for_a_graph_by_stage():

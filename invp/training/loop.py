@@ -171,7 +171,8 @@ class Stage:
         self.objective.train()
         while self.epoch < end:
             started = time.monotonic()
-            rate = learning_rate(self.training, self.epoch + 1)
+            # Differs under official_compat: the authors' rates come an epoch earlier (their epoch counts from 1 where a schedule starts at 0).
+            rate = learning_rate(self.training, self.epoch + 1 + bool(self.section["objective"].get("official_compat")))
             for parameters in self.optimizer.param_groups:
                 parameters["lr"] = rate
             if self.step == 0:
