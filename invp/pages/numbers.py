@@ -1,114 +1,120 @@
-"""Every number of a study, and tables of mean and standard deviation over seeds."""
+"""The numbers of a study: a row a number, as in summary.csv, and mean and standard deviation over seeds."""
 
-import json
 import math
+import re
 import statistics
 from pathlib import Path
+from typing import NamedTuple
 
+from invp.data.tables import read_curves
 from invp.plumbing.files import read_json
 
-HEADER = ["experiment", "seed", "stage", "source", "metric", "value"]
+RUN = re.compile(r"(?:.*/)?(?P<experiment>[^/]+)/seed-(?P<seed>\d+)/.*stage-(?P<stage>\d+)/[^/]+")
 
 
-def rows_of(section: dict, inputs: dict[str, list[Path]]) -> list[dict]:
-    """One row a number: of the inputs `metrics`, `graphs` (summaries) and `curves` (the last epoch of each stage)."""
+class Number(NamedTuple):
+    """One number: of an experiment's seed, at the end of a stage, from an evaluation, the graph or the training."""
+
+    experiment: str
+    seed: int
+    stage: int  # the epoch at which the stage ends
+    source: str  # the evaluation's name in the experiment, "graph" or "training"
+    metric: str
+    value: int | float
+
+
+class Estimate(NamedTuple):
+    """Mean and sample standard deviation (NaN for one seed) of a number over seeds, and how many seeds there are."""
+
+    mean: float
+    deviation: float
+    seeds: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a whole number that does not vary over seeds, such as a count."""
+        return self.mean.is_integer() and not self.deviation > 0
+
+    @property
+    def digits(self) -> int:
+        """The digits shown after the point: shares and losses get three, large and whole numbers none."""
+        return 0 if self.whole or abs(self.mean) >= 500 else 2 if abs(self.mean) >= 10 else 3
+
+    @property
+    def shown(self) -> float:
+        """The mean as it is shown, so that what looks equal is equal."""
+        return round(self.mean, self.digits)
+
+    def __str__(self) -> str:
+        """'98.33 ± 0.20'; without a deviation for one seed."""
+        mean = f"{self.mean:.{self.digits}f}"
+        return mean if self.whole or math.isnan(self.deviation) else f"{mean} ± {self.deviation:.{self.digits}f}"
+
+
+def estimate_of(values: list[float]) -> Estimate:
+    """The estimate of at least one value, a value a seed."""
+    return Estimate(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan, len(values))
+
+
+class Numbers:
+    """All numbers of a study; a column is named `source.metric`, as in the study's `columns`."""
+
+    def __init__(self, rows: list[Number]):
+        self.rows = rows
+        self._values: dict[tuple[str, int, str], list[float]] = {}
+        for row in rows:
+            self._values.setdefault((row.experiment, row.stage, f"{row.source}.{row.metric}"), []).append(row.value)
+
+    def values(self, experiment: str, stage: int, column: str) -> list[float]:
+        """The numbers of a column at a stage, one a seed; empty if there is none."""
+        return self._values.get((experiment, stage, column), [])
+
+    def estimate(self, experiment: str, stage: int, column: str) -> Estimate | None:
+        """Mean, deviation and number of seeds of a column at a stage; None if there is no number."""
+        values = self.values(experiment, stage, column)
+        return estimate_of(values) if values else None
+
+
+def last_stage(section: dict, experiment: str) -> int:
+    """The epoch at which an experiment's last stage ends; 0 for what is not trained."""
+    return section["loaded"][experiment]["stages"][-1]
+
+
+def read_numbers(section: dict, inputs: dict[str, list[Path]]) -> Numbers:
+    """All numbers of a study in its order, from the inputs `metrics`, `graphs` (summaries) and `curves`.
+
+    Of a curve the last epoch counts, with the seconds since the training began.
+    """
     rows = []
-    paths = [(name, path) for name in ("metrics", "graphs", "curves") for path in inputs.get(name, [])]
-    for kind, path in paths:
-        parts = path.parts
-        seed = int(next(p for p in parts if p.startswith("seed-"))[5:])
-        stage = int(next(p for p in parts if p.startswith("stage-"))[6:])
-        base = {"experiment": parts[parts.index(f"seed-{seed}") - 1], "seed": seed, "stage": stage}
-        if kind == "metrics":
-            content = read_json(path)
-            source, values = content["eval"], content["metrics"]
-        elif kind == "graphs":
-            source, values = "graph", read_json(path)["measures"]
-        else:
-            lines = path.read_text().splitlines()
-            source, values = "training", json.loads(lines[-1]) if lines else {}
-            values = {**values, "seconds": sum(json.loads(line)["seconds"] for line in lines)} if lines else {}
-        for metric, value in values.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                rows.append({**base, "source": source, "metric": metric, "value": value})
-    _accumulate_seconds(rows)
+    for kind in ("metrics", "graphs", "curves"):
+        for path in inputs.get(kind, []):
+            run = RUN.fullmatch(path.as_posix())
+            source, values = _read(kind, path)
+            for metric, value in values.items():
+                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                    rows.append(Number(run["experiment"], int(run["seed"]), int(run["stage"]), source, metric, value))
     order = {name: i for i, name in enumerate(section["experiments"])}
-    return sorted(rows, key=lambda r: (order[r["experiment"]], r["seed"], r["stage"], r["source"], r["metric"]))
+    rows.sort(key=lambda row: (order[row.experiment], *row[1:5]))
+    return Numbers(_with_seconds_from_the_beginning(rows))
 
 
-def _accumulate_seconds(rows: list[dict]) -> None:
-    """Turns the seconds of each stage's training into those from the beginning to the stage's end."""
+def _read(kind: str, path: Path) -> tuple[str, dict]:
+    """The source of an input's numbers, and the numbers by metric."""
+    if kind == "metrics":
+        content = read_json(path)
+        return content["eval"], content["metrics"]
+    if kind == "graphs":
+        return "graph", read_json(path)["measures"]
+    epochs = read_curves([path])
+    return "training", {**epochs[-1], "seconds": sum(epoch["seconds"] for epoch in epochs)} if epochs else {}
+
+
+def _with_seconds_from_the_beginning(rows: list[Number]) -> list[Number]:
+    """Turns the seconds of each stage's training into those since the training began; the rows of a run go by stage."""
     total: dict[tuple[str, int], float] = {}
-    seconds = [r for r in rows if (r["source"], r["metric"]) == ("training", "seconds")]
-    for row in sorted(seconds, key=lambda r: r["stage"]):
-        run = row["experiment"], row["seed"]
-        row["value"] = total[run] = total.get(run, 0.0) + row["value"]
-
-
-def folded(rows: list[dict], experiment: str, column: str, stage: int) -> tuple[float, float, int] | None:
-    """Mean, sample standard deviation (NaN for one seed) and number of seeds of `source.metric`; None if there is no such number."""
-    source, metric = column.split(".", 1)
-    values = [
-        r["value"] for r in rows if (r["experiment"], r["stage"], r["source"], r["metric"]) == (experiment, stage, source, metric)
-    ]
-    return spread(values) if values else None
-
-
-def spread(values: list[float]) -> tuple[float, float, int]:
-    """Mean, sample standard deviation (NaN for one) and number of values."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan, len(values)
-
-
-def cell(value: tuple[float, float, int] | None, plus: str = " ± ") -> str:
-    """'98.33 ± 0.20', without a deviation for one seed, '-' for nothing; shares and losses get three digits, whole numbers none."""
-    if value is None:
-        return "-"
-    mean, deviation, _ = value
-    if mean == int(mean) and not deviation > 0:
-        return str(int(mean))
-    digits = 0 if abs(mean) >= 500 else 2 if abs(mean) >= 10 else 3
-    return f"{mean:.{digits}f}" + ("" if math.isnan(deviation) else f"{plus}{deviation:.{digits}f}")
-
-
-def table(section: dict, rows: list[dict]) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of the study's table: an experiment a row, at its last stage."""
-    columns = section["columns"]
-    header = ["experiment", "objective", "epochs", "seeds", *columns]
-    body = []
-    for name in section["experiments"]:
-        about = section["loaded"][name]
-        stage = about["stages"][-1]
-        values = [folded(rows, name, column, stage) for column in columns]
-        objective = about["objective"] if stage else "-"
-        body.append([name, objective, str(stage), str(len(section["seeds"])), *(cell(v) for v in values)])
-    return header, body
-
-
-def aligned(header: list[str], body: list[list[str]]) -> str:
-    """A plain-text table with aligned columns."""
-    widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
-    lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in [header, *body]]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]]) + "\n"
-
-
-def markdown(header: list[str], body: list[list[str]]) -> str:
-    """The same as a Markdown table."""
-    rows = [header, ["---"] * len(header), *body]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
-def latex(header: list[str], body: list[list[str]]) -> str:
-    """The same as a LaTeX tabular."""
-
-    def row(words: list[str]) -> str:
-        return " & ".join(w.replace("_", r"\_").replace("%", r"\%").replace("±", r"$\pm$") for w in words) + r" \\"
-
-    lines = [r"\begin{tabular}{" + "l" * len(header) + "}", r"\hline", row(header), r"\hline", *map(row, body), r"\hline"]
-    return "\n".join([*lines, r"\end{tabular}"]) + "\n"
-
-
-def note(section: dict) -> str:
-    """What the table's numbers are, for the reader below it."""
-    n = len(section["seeds"])
-    spread = "one seed: no spread is known" if n == 1 else f"mean ± standard deviation over n = {n} seeds"
-    return f"Last stage of each experiment; {spread}; shares are between 0 and 1, the rest of the accuracies in %."
+    for i, row in enumerate(rows):
+        if (row.source, row.metric) == ("training", "seconds"):
+            run = row.experiment, row.seed
+            total[run] = total.get(run, 0.0) + row.value
+            rows[i] = row._replace(value=total[run])
+    return rows

@@ -1,145 +1,165 @@
-"""The paper's tables with ours beside: the difference where the data are the same, and in words where protocols differ."""
+"""The paper's tables with ours beside: the difference where the data are the same, and where protocols differ."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from invp.pages.numbers import cell, spread
+from invp.pages.numbers import Estimate, estimate_of, last_stage
+from invp.pages.tables import Table, as_text
 
-PRETRAINING = {"data": "imagenet", "encoder": "resnet50"}  # of every published row here that has no architecture of its own
-DESCRIPTIVE = ("method", "architecture", "params_millions", "epochs", "pretraining_set", "network")
+# Of every published row here that has no architecture of its own.
+PRETRAINING = {"data": "imagenet", "encoder": "resnet50"}
+# The columns that are no measurements.
+DESCRIPTIVE = ("architecture", "params_millions", "epochs", "pretraining_set", "network")
+CSV_HEADER = ["table", "source", "method", "column", "value", "deviation", "seeds", "difference", "compared", "differs"]
 
 
 @dataclass
 class Row:
-    """A line of a table: `values` are numbers, or (mean, SD, n) for ours, by column."""
+    """A row of a table, published or ours: its method (the experiment's name if ours) and its other columns by name."""
 
     method: str
-    about: dict[str, object]
-    values: dict[str, object]
+    described: dict[str, object]  # the DESCRIPTIVE columns
+    values: dict[str, Estimate | float | None]  # the measured columns: estimates if ours, numbers if published
     ours: bool = False
-    compared: str = ""  # the published row that it is held against
-    differences: dict[str, float] = field(default_factory=dict)
-    differs: list[str] = field(default_factory=list)
+    compared_with: str = ""  # the published row that ours is held against
+    minus_published: dict[str, float] = field(default_factory=dict)  # differences to that row, by column
+    differs_in: list[str] = field(default_factory=list)  # what of ours is not as in the paper
 
 
-def measured(spec: dict, metrics: list[dict]) -> tuple[list[float], dict, str] | None:
-    """The numbers over seeds that belong in a column, their protocol, and the evaluation's plug-in."""
+class Measurement(NamedTuple):
+    """What an experiment has for a column: a value a seed, their protocol, and the plug-in that measured them."""
+
+    values: list[float]
+    protocol: dict
+    plugin: str
+
+
+def measurement(column: dict, metrics: list[dict]) -> Measurement | None:
+    """What an experiment's metrics.json hold for a column of published.yaml's `measured`; None if nothing.
+
+    The column's evaluations are tried in their order, first on its own data and then, where it allows a substitute, on others.
+    """
     for substitute in (False, True):
-        for name in spec["evaluations"]:
-            found = [
-                m for m in metrics
-                if m["evaluation"]["name"] == name and spec["metric"] in m["metrics"]
-                and all(m["evaluation"].get(key) == value for key, value in spec.get("options", {}).items())
-                and (m["protocol"]["data"] == spec["data"] if not substitute else spec.get("substitute"))
+        for plugin in column["evaluations"]:
+            fitting = [
+                content for content in metrics
+                if content["evaluation"]["name"] == plugin and column["metric"] in content["metrics"]
+                and all(content["evaluation"].get(key) == value for key, value in column.get("options", {}).items())
+                and (column.get("substitute") if substitute else content["protocol"]["data"] == column["data"])
             ]  # fmt: skip
-            if found:
-                one = [m for m in found if m["eval"] == found[0]["eval"]]
-                return [m["metrics"][spec["metric"]] for m in one], one[0]["protocol"], name
+            if fitting:
+                seeds = [content for content in fitting if content["eval"] == fitting[0]["eval"]]
+                return Measurement([content["metrics"][column["metric"]] for content in seeds], seeds[0]["protocol"], plugin)
     return None
 
 
-def compared_row(table: dict, about: dict) -> dict | None:
-    """The published row that an experiment is held against, as a dict; None if there is none of its kind."""
+def published_rows(table: dict) -> list[dict]:
+    """The rows of one of the paper's tables, by column name."""
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+
+
+def compared_row(table: dict, experiment: dict) -> dict | None:
+    """The published row that an experiment is held against, by its objective and head; None if there is none."""
     for rule in table["compare"]:
-        own = about["objective_options"]
-        if (
-            any(own.get(key) != value for key, value in rule["objective"].items())
-            or rule.get("head", about["head"]) != about["head"]
-        ):
-            continue
-        for values in table["rows"]:
-            row = dict(zip(table["columns"], values, strict=True))
-            if row["method"] == rule["method"] and row.get("architecture") == rule.get("architecture", row.get("architecture")):
-                return row
+        options = experiment["objective_options"]
+        same_objective = all(options.get(key) == value for key, value in rule["objective"].items())
+        if same_objective and rule.get("head", experiment["head"]) == experiment["head"]:
+            for row in published_rows(table):
+                if row["method"] == rule["method"] and rule.get("architecture") in (None, row.get("architecture")):
+                    return row
     return None
 
 
-def our_row(table: dict, name: str, about: dict, metrics: list[dict]) -> Row | None:
+def our_row(table: dict, name: str, experiment: dict, metrics: list[dict]) -> Row | None:
     """An experiment's row, from the metrics.json of its last stage; None if nothing of it belongs in the table."""
-    found = {column: one for column, spec in table["measured"].items() if (one := measured(spec, metrics))}
-    if not found:
+    columns = table["measured"]
+    measured = {key: found for key, column in columns.items() if (found := measurement(column, metrics))}
+    if not measured:
         return None
-    stage = about["stages"][-1]
-    kind = f"{about['encoder']}, {about['head']} head"
-    row = Row(name, {"architecture": kind, "network": kind, "epochs": stage, "pretraining_set": about["dataset"]}, {}, ours=True)
-    published = compared_row(table, about) if stage else None  # an untrained network is nobody's
-    epochs = published.get("epochs", table.get("epochs")) if published else None
-    if about["dataset"] != PRETRAINING["data"]:
-        row.differs.append(f"pretrained on {about['dataset']}")
-    if about["encoder"] != PRETRAINING["encoder"]:
-        row.differs.append(f"network {about['encoder']}")
-    if epochs and stage != epochs:
-        row.differs.append(f"{stage} epochs, not {epochs}")
-    for column, (values, protocol, plugin) in found.items():
-        spec = table["measured"][column]
-        row.values[column] = spread(values)
+    epochs, data, encoder = experiment["stages"][-1], experiment["dataset"], experiment["encoder"]
+    network = f"{encoder}, {experiment['head']} head"
+    described = {"architecture": network, "network": network, "epochs": epochs, "pretraining_set": data}
+    row = Row(name, described, {}, ours=True)
+    published = compared_row(table, experiment) if epochs else None  # nobody has published an untrained network
+    published_epochs = published.get("epochs", table.get("epochs")) if published else None
+    if data != PRETRAINING["data"]:
+        row.differs_in.append(f"pretrained on {data}")
+    if encoder != PRETRAINING["encoder"]:
+        row.differs_in.append(f"network {encoder}")
+    if published_epochs and epochs != published_epochs:
+        row.differs_in.append(f"{epochs} epochs, not {published_epochs}")
+    for key, (values, protocol, plugin) in measured.items():
+        column = columns[key]
+        row.values[key] = estimate_of(values)
         images = protocol.get("test_images")
-        if protocol["data"] != spec["data"]:
-            row.differs.append(f"{column} on {protocol['data']}")
-        elif images != spec.get("test_images", images):
-            row.differs.append(f"{column} on {images:,} images, not {spec['test_images']:,}")
-        elif published and published.get(column) is not None:
-            row.differences[column] = row.values[column][0] - published[column]
-        if plugin != spec["evaluations"][0]:
-            row.differs.append(f"{column} by {plugin}, not {spec['evaluations'][0]}")
-    row.compared = "" if published is None else " ".join(str(published[k]) for k in ("method", "architecture") if k in published)
+        if protocol["data"] != column["data"]:
+            row.differs_in.append(f"{key} on {protocol['data']}")
+        elif images != column.get("test_images", images):
+            row.differs_in.append(f"{key} on {images:,} images, not {column['test_images']:,}")
+        elif published and published.get(key) is not None:
+            row.minus_published[key] = row.values[key].mean - published[key]
+        if plugin != column["evaluations"][0]:
+            row.differs_in.append(f"{key} by {plugin}, not {column['evaluations'][0]}")
+    if published:
+        row.compared_with = " ".join(str(published[column]) for column in ("method", "architecture") if column in published)
     return row
 
 
-def tables_of(section: dict, published: dict, metrics: list[dict]) -> dict[str, tuple[dict, list[Row]]]:
-    """Each of the paper's tables in which an experiment of the study has a number: the table and its rows, published first."""
+def tables_with_ours(section: dict, published: dict, metrics: list[dict]) -> dict[str, tuple[dict, list[Row]]]:
+    """The paper's tables in which the study has a number: each with its rows, the published ones first."""
     result = {}
     for key, table in published.items():
         ours = []
         for name in section["experiments"]:
-            about = section["loaded"][name]
-            own = [m for m in metrics if m["experiment"] == name and m["stage"] == about["stages"][-1]]
-            if row := our_row(table, name, about, own):
+            last = [m for m in metrics if m["experiment"] == name and m["stage"] == last_stage(section, name)]
+            if row := our_row(table, name, section["loaded"][name], last):
                 ours.append(row)
         if ours:
-            rows = []
-            for values in table["rows"]:
-                row = dict(zip(table["columns"], values, strict=True))
-                about = {k: row[k] for k in DESCRIPTIVE if k in row and k != "method"}
-                rows.append(Row(str(row["method"]), about, {c: row[c] for c in table["measured"]}))
+            rows = [
+                Row(str(row["method"]), {c: row[c] for c in DESCRIPTIVE if c in row}, {c: row[c] for c in table["measured"]})
+                for row in published_rows(table)
+            ]
             result[key] = table, [*rows, *ours]
     return result
 
 
-def words_of(table: dict, rows: list[Row]) -> tuple[list[str], list[list[str]]]:
-    """Header and lines as words; ours are marked, with the difference to the row named and what differs."""
-    described = [c for c in table["columns"] if c in DESCRIPTIVE and c not in ("method", "params_millions")]
+def as_table(table: dict, rows: list[Row]) -> Table:
+    """One of the paper's tables as text; ours are named so, with the difference to a published row."""
+    described = [column for column in table["columns"] if column in DESCRIPTIVE and column != "params_millions"]
     columns = list(table["measured"])
-    header = ["method", *described, *columns, "minus published", "differs from the paper in"]
-    body = []
-    for row in rows:
-        values = [cell(row.values.get(c)) if row.ours else "-" if row.values[c] is None else f"{row.values[c]}" for c in columns]
-        differences = ", ".join(f"{c} {value:+.2f}" for c, value in row.differences.items())
-        against = f"{differences} ({row.compared})" if differences else "not comparable" if row.ours else ""
-        about = ["-" if row.about.get(c) is None else str(row.about[c]) for c in described]
-        name = f"ours: {row.method}" if row.ours else row.method
-        body.append([name, *about, *values, against, "; ".join(row.differs)])
-    return header, body
+    result = Table(["method", *described, *columns, "minus published", "differs from the paper in"], [])
+    for number, row in enumerate(rows):
+        texts = ["-" if row.described.get(column) is None else str(row.described[column]) for column in described]
+        differences = ", ".join(f"{column} {value:+.2f}" for column, value in row.minus_published.items())
+        if row.ours:
+            result.ours.add(number)
+            values = [as_text(row.values.get(column)) for column in columns]
+            minus_published = f"{differences} ({row.compared_with})" if differences else "not comparable"
+            result.rows.append([f"ours: {row.method}", *texts, *values, minus_published, "; ".join(row.differs_in)])
+        else:
+            values = ["-" if row.values[column] is None else str(row.values[column]) for column in columns]
+            result.rows.append([row.method, *texts, *values, "", ""])
+    return result
 
 
 def csv_rows(key: str, rows: list[Row]) -> list[dict]:
-    """A line a number: table, source, method, column, value, deviation, seeds, difference, compared, differs."""
+    """A row a number of one of the paper's tables, by CSV_HEADER; what is not known is left out."""
     result = []
     for row in rows:
         for column, value in row.values.items():
             if value is None:
                 continue
-            mean, deviation, seeds = value if row.ours else (value, None, None)
-            difference = row.differences.get(column)
-            result.append({
-                "table": key, "source": "ours" if row.ours else "published", "method": row.method, "column": column, "value": mean,
-                "deviation": "" if deviation is None or deviation != deviation else deviation, "seeds": "" if seeds is None else seeds,
-                "difference": "" if difference is None else difference, "compared": row.compared, "differs": "; ".join(row.differs),
-            })  # fmt: skip
+            line = {"table": key, "source": "ours" if row.ours else "published", "method": row.method, "column": column}
+            if row.ours:
+                line |= {"value": value.mean, "seeds": value.seeds, "difference": row.minus_published.get(column)}
+                line |= {"compared": row.compared_with, "differs": "; ".join(row.differs_in)}
+                if value.seeds > 1:
+                    line["deviation"] = value.deviation
+            else:
+                line["value"] = value
+            result.append(line)
     return result
-
-
-CSV_HEADER = ["table", "source", "method", "column", "value", "deviation", "seeds", "difference", "compared", "differs"]
 
 
 def read_published(path: Path) -> dict:

@@ -1,7 +1,8 @@
 """Make the self-contained pages of a study: the report, and the comparison of its experiments."""
 
 from invp.pages import comparison, report
-from invp.pages.numbers import rows_of
+from invp.pages.html import write_page
+from invp.pages.numbers import read_numbers
 from invp.plumbing.files import read_json
 from invp.plumbing.jobs import Job
 from invp.steps import summary
@@ -14,7 +15,9 @@ def section(study: dict) -> dict:
 
 
 def run(job: Job) -> None:
-    """Writes both pages."""
-    report.write(job.section, job.inputs, job.outputs["page"])
+    """Writes both pages; links to each other and to explorers are the only ones that leave them."""
+    numbers = read_numbers(job.section, job.inputs)
     metrics = [read_json(path) for path in job.inputs.get("metrics", [])]
-    comparison.write(job.section, rows_of(job.section, job.inputs), metrics, job.outputs["comparison"])
+    page = job.outputs["page"]
+    write_page(page, "report.html", **report.values(job.section, job.inputs, numbers, page.parent))
+    write_page(job.outputs["comparison"], "comparison.html", **comparison.values(job.section, numbers, metrics))

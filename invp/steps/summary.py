@@ -1,9 +1,8 @@
 """Put every metric of a study in one CSV, and make its tables over seeds."""
 
-import csv
-
 from invp.pages import published
-from invp.pages.numbers import HEADER, aligned, latex, markdown, note, rows_of, table
+from invp.pages.numbers import Number, read_numbers
+from invp.pages.tables import aligned, latex, markdown, markdown_text, one_line, study_note, study_table, write_csv
 from invp.plumbing.files import atomic_path, read_json
 from invp.plumbing.jobs import Job
 
@@ -28,29 +27,23 @@ def section(study: dict) -> dict:
 
 
 def run(job: Job) -> None:
-    """Writes summary.csv, the study's table as text, Markdown and LaTeX, and the paper's tables with ours beside in tables.csv."""
+    """Writes summary.csv, the study's table as text, Markdown and LaTeX, and the paper's with ours beside."""
     section, outputs = job.section, job.outputs
-    rows = rows_of(section, job.inputs)
+    numbers = read_numbers(section, job.inputs)
+    write_csv(outputs["csv"], Number._fields, [number._asdict() for number in numbers.rows])
     metrics = [read_json(path) for path in job.inputs.get("metrics", [])]
-    tables = published.read_published(job.input("published"))
-    beside = published.tables_of(section, tables, metrics)
-    with atomic_path(outputs["tables"]) as temporary, open(temporary, "w", newline="") as file:
-        lines = csv.DictWriter(file, published.CSV_HEADER)
-        lines.writeheader()
-        for key, (_, own) in beside.items():
-            lines.writerows(published.csv_rows(key, own))
-    words = [(about["title"], *published.words_of(about, own)) for about, own in beside.values()]
-    with atomic_path(outputs["csv"]) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, HEADER)
-        writer.writeheader()
-        writer.writerows(rows)
-    header, body = table(section, rows)
-    texts = {
-        "table": f"{section['title'] or section['study']}\n{aligned(header, body)}{note(section)}\n",
-        "markdown": f"## {section['title'] or section['study']}\n\n{markdown(header, body)}\n{note(section)}\n"
-        + "".join(f"\n## {title}\n\n{markdown(head, lines)}" for title, head, lines in words),
-        "latex": latex(header, body) + "".join(f"\n% {title}\n{latex(head, lines)}" for title, head, lines in words),
-    }
-    for name, text in texts.items():
+    beside = published.tables_with_ours(section, published.read_published(job.input("published")), metrics)
+    lines = [line for key, (_, rows) in beside.items() for line in published.csv_rows(key, rows)]
+    write_csv(outputs["tables"], published.CSV_HEADER, lines)
+
+    title, table, note = section["title"] or section["study"], study_table(section, numbers), study_note(section)
+    text = f"{one_line(title)}\n{aligned(table.header, table.rows)}{note}\n"
+    markdowns = [f"## {markdown_text(title)}\n\n{markdown(table.header, table.rows)}\n{note}\n"]
+    latexes = [latex(table.header, table.rows)]
+    for paper, rows in beside.values():
+        table = published.as_table(paper, rows)
+        markdowns.append(f"## {markdown_text(paper['title'])}\n\n{markdown(table.header, table.rows)}")
+        latexes.append(f"% {one_line(paper['title'])}\n{latex(table.header, table.rows)}")
+    for name, content in {"table": text, "markdown": "\n".join(markdowns), "latex": "\n".join(latexes)}.items():
         with atomic_path(outputs[name]) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(content, encoding="utf-8")

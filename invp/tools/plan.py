@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from invp.pages.numbers import aligned
+from invp.pages.tables import aligned
 from invp.plumbing.errors import UserError
 from invp.plumbing.plugins import load_plugin, plugin_names
 from invp.tools._estimates import COPIED, DECODED, OPERATIONS, START, Estimator, Job

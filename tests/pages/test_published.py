@@ -5,32 +5,32 @@ from pathlib import Path
 import pytest
 
 from invp.pages import published
-from invp.pages.numbers import latex, markdown
+from invp.pages.tables import latex, markdown
 
-TABLES = published.read_published(Path(__file__).resolve().parent.parent / "config" / "published.yaml")
+TABLES = published.read_published(Path(__file__).resolve().parent.parent.parent / "config" / "published.yaml")
 
 
 IMAGES = {"imagenet": 50000, "places205": 20500, "oxford-pets": 3669, "voc2007": 4952}
 
 
-def about(**changes):
+def experiment(**changes):
     return {
         "title": "", "objective": "invp", "objective_options": {"name": "invp", "positives": "hard", "hard_negatives": True},
         "encoder": "resnet50", "head": "linear", "dataset": "imagenet", "epochs": 800, "stages": [400, 800], **changes,
     }  # fmt: skip
 
 
-def metrics(plugin, values, data="imagenet", stage=800, experiment="a", **options):
+def metrics(plugin, values, data="imagenet", stage=800, **options):
     return {
-        "experiment": experiment, "stage": stage, "eval": plugin, "evaluation": {"name": plugin, **options},
+        "experiment": "a", "stage": stage, "eval": plugin, "evaluation": {"name": plugin, **options},
         "metrics": values, "protocol": {"data": data, "test_images": IMAGES.get(data, 360)},
     }  # fmt: skip
 
 
 def rows(content, **changes):
-    section = {"experiments": ["a"], "loaded": {"a": about(**changes)}}
-    found = published.tables_of(section, TABLES, content)
-    return {key: own[-1] for key, (_, own) in found.items() if own[-1].ours}
+    section = {"experiments": ["a"], "loaded": {"a": experiment(**changes)}}
+    tables = published.tables_with_ours(section, TABLES, content)
+    return {key: rows[-1] for key, (_, rows) in tables.items() if rows[-1].ours}
 
 
 def test_every_table_is_whole():
@@ -46,23 +46,27 @@ def test_every_table_is_whole():
 def test_the_same_protocol_has_a_difference_and_no_mark():
     row = rows([metrics("linear_blocks", {"top1": 68.0})])["linear_classification"]
     assert row.values == {"imagenet_top1": (68.0, pytest.approx(float("nan"), nan_ok=True), 1)}
-    assert row.differences == {"imagenet_top1": pytest.approx(0.3)} and row.differs == [] and row.compared == "InvP ResNet-50"
+    assert (
+        row.minus_published == {"imagenet_top1": pytest.approx(0.3)}
+        and row.differs_in == []
+        and row.compared_with == "InvP ResNet-50"
+    )
 
 
-def test_seeds_are_folded():
+def test_the_value_is_the_mean_over_seeds():
     row = rows([metrics("linear_blocks", {"top1": v}) for v in (66.0, 68.0)])["linear_classification"]
     assert row.values["imagenet_top1"] == (67.0, pytest.approx(2**0.5), 2)
 
 
 def test_an_mlp_head_is_held_against_the_mlp_row():
     row = rows([metrics("linear_blocks", {"top1": 71.0})], head="mlp")["linear_classification"]
-    assert row.compared == "InvP ResNet-50-MLP" and row.differences["imagenet_top1"] == pytest.approx(-0.3)
+    assert row.compared_with == "InvP ResNet-50-MLP" and row.minus_published["imagenet_top1"] == pytest.approx(-0.3)
 
 
 def test_another_set_network_and_length_are_marked_and_have_no_difference():
     changes = {"dataset": "digits", "encoder": "resnet_small", "stages": [90], "head": "mlp"}
     row = rows([metrics("linear", {"top1": 99.0}, data="digits", stage=90)], **changes)["linear_classification"]
-    assert row.differences == {} and row.differs == [
+    assert row.minus_published == {} and row.differs_in == [
         "pretrained on digits", "network resnet_small", "90 epochs, not 800", "imagenet_top1 on digits",
         "imagenet_top1 by linear, not linear_blocks",
     ]  # fmt: skip
@@ -73,14 +77,16 @@ def test_only_its_own_set_fills_places_and_a_transfer_column():
     row = rows(content)["linear_classification"]
     assert row.values["places205_top1"][0] == 50 and row.values["imagenet_top1"][0] == 60
     assert rows([metrics("transfer", {"score": 97.0}, data="digits")]) == {}
-    assert rows([metrics("transfer", {"score": 97.0}, data="oxford-pets")])["transfer"].differences == {"pets": pytest.approx(7.6)}
+    assert rows([metrics("transfer", {"score": 97.0}, data="oxford-pets")])["transfer"].minus_published == {
+        "pets": pytest.approx(7.6)
+    }
 
 
 def test_a_part_of_the_official_test_set_is_not_it():
     content = metrics("svm", {"map": 60.0}, data="voc2007")
     content["protocol"]["test_images"] = 24
     row = rows([content])["linear_classification"]
-    assert row.differences == {} and row.differs == ["voc2007_map on 24 images, not 4,952"]
+    assert row.minus_published == {} and row.differs_in == ["voc2007_map on 24 images, not 4,952"]
 
 
 def test_options_tell_one_per_cent_from_ten():
@@ -98,25 +104,30 @@ def test_options_tell_one_per_cent_from_ten():
 def test_an_ablation_finds_its_row(options, name):
     own = {"name": "invp", "positives": "hard", "hard_negatives": True, **options}
     row = rows([metrics("linear_blocks", {"top1": 60.0}, stage=200)], stages=[200], objective_options=own)["ablation"]
-    assert row.compared == name and "epochs" not in " ".join(row.differs)
+    assert row.compared_with == name and "epochs" not in " ".join(row.differs_in)
 
 
 def test_an_untrained_network_is_held_against_nobody():
     row = rows([metrics("linear_blocks", {"top1": 5.0}, stage=0)], stages=[0])["linear_classification"]
-    assert row.compared == "" and row.differences == {}
+    assert row.compared_with == "" and row.minus_published == {}
 
 
 def test_only_the_last_stage_counts():
     assert rows([metrics("linear_blocks", {"top1": 5.0}, stage=400)]) == {}
 
 
-def test_the_words_and_the_csv():
-    section = {"experiments": ["a"], "loaded": {"a": about()}}
-    table, own = published.tables_of(section, TABLES, [metrics("linear_blocks", {"top1": 68.0})])["linear_classification"]
-    header, body = published.words_of(table, own)
-    assert all(len(line) == len(header) for line in body) and len(body) == 22
-    assert body[-1][0] == "ours: a" and "imagenet_top1 +0.30 (InvP ResNet-50)" in body[-1] and "67.7" in body[-3]
-    assert "| ours: a |" in markdown(header, body) and r"imagenet\_top1" in latex(header, body)
-    lines = published.csv_rows("t", own)
-    assert lines[-1]["value"] == 68.0 and lines[-1]["difference"] == pytest.approx(0.3) and lines[0]["source"] == "published"
-    assert set(lines[0]) == set(published.CSV_HEADER)
+def test_as_a_table_and_as_csv():
+    section = {"experiments": ["a"], "loaded": {"a": experiment()}}
+    content = [metrics("linear_blocks", {"top1": value}) for value in (67.5, 68.5)]
+    paper, rows = published.tables_with_ours(section, TABLES, content)["linear_classification"]
+    table = published.as_table(paper, rows)
+    assert all(len(row) == len(table.header) for row in table.rows) and len(table.rows) == 22 and table.ours == {21}
+    ours = dict(zip(table.header, table.rows[-1], strict=True))
+    assert ours["method"] == "ours: a" and ours["minus published"] == "imagenet_top1 +0.30 (InvP ResNet-50)"
+    assert ours["imagenet_top1"] == "68.00 ± 0.71" and ours["places205_top1"] == "-"
+    assert dict(zip(table.header, table.rows[-3], strict=True))["imagenet_top1"] == "67.7"
+    assert "| ours: a |" in markdown(table.header, table.rows) and r"imagenet\_top1" in latex(table.header, table.rows)
+    lines = published.csv_rows("t", rows)
+    assert lines[0] == {"table": "t", "source": "published", "method": "Supervised", "column": "imagenet_top1", "value": 75.9}
+    assert lines[-1]["value"] == 68.0 and lines[-1]["seeds"] == 2 and lines[-1]["deviation"] == pytest.approx(0.5**0.5)
+    assert lines[-1]["difference"] == pytest.approx(0.3) and set(lines[-1]) == set(published.CSV_HEADER)

@@ -1,0 +1,109 @@
+"""Tables of text, written plainly or as Markdown, LaTeX or CSV; what strangers named comes through unharmed."""
+
+import csv
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from invp.pages.numbers import Estimate, Numbers, last_stage
+from invp.plumbing.files import atomic_path
+
+# What CommonMark and GitHub take as markup; an underline between two letters or digits is none.
+MARKDOWN = re.compile(r"[\\`*\[\]<>&|$~#]|(?<![^\W_])_|_(?![^\W_])")
+LATEX = str.maketrans({
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "`": r"\textasciigrave{}", "[": "{[}", "*": "{*}", "±": r"$\pm$",
+})  # fmt: skip
+
+
+@dataclass
+class Table:
+    """A header and rows of text, with the cells (row, column) set in bold, and the rows set apart from published ones."""
+
+    header: list[str]
+    rows: list[list[str]]
+    best: set[tuple[int, int]] = field(default_factory=set)
+    ours: set[int] = field(default_factory=set)
+
+
+def as_text(estimate: Estimate | None) -> str:
+    """An estimate in a table; '-' where there is no number."""
+    return "-" if estimate is None else str(estimate)
+
+
+def best_rows(column: list[Estimate | None], better: Callable = max) -> set[int]:
+    """The rows with the best mean of a column, where several rows can be compared; `better` is max or min."""
+    means = {row: estimate.shown for row, estimate in enumerate(column) if estimate and not math.isnan(estimate.mean)}
+    return {row for row, mean in means.items() if mean == better(means.values())} if len(column) > 1 else set()
+
+
+def study_table(section: dict, numbers: Numbers) -> Table:
+    """The study's table: an experiment a row, at its last stage; the best of each column but training's is marked."""
+    table = Table(["experiment", "objective", "epochs", "seeds"], [])
+    for name in section["experiments"]:
+        stage = last_stage(section, name)
+        objective = section["loaded"][name]["objective"] if stage else "-"
+        table.rows.append([name, objective, str(stage), str(len(section["seeds"]))])
+    for column in section["columns"]:
+        estimates = [numbers.estimate(name, last_stage(section, name), column) for name in section["experiments"]]
+        if not column.startswith("training."):
+            table.best |= {(row, len(table.header)) for row in best_rows(estimates)}
+        table.header.append(column)
+        for row, estimate in zip(table.rows, estimates, strict=True):
+            row.append(as_text(estimate))
+    return table
+
+
+def study_note(section: dict) -> str:
+    """What the numbers of the study's table are, for the reader below it."""
+    n = len(section["seeds"])
+    spread = "one seed: no spread is known" if n == 1 else f"mean ± standard deviation over n = {n} seeds"
+    return f"Last stage of each experiment; {spread}; shares are between 0 and 1, the rest of the accuracies in %."
+
+
+def one_line(text: str) -> str:
+    """A text with its line breaks and other runs of blanks as single blanks."""
+    return " ".join(text.split())
+
+
+def markdown_text(text: str) -> str:
+    """A text for a Markdown heading or table cell, in one line."""
+    return MARKDOWN.sub(r"\\\g<0>", one_line(text))
+
+
+def latex_text(text: str) -> str:
+    """A text for LaTeX, in one line; letters beyond its fonts need LuaLaTeX or XeLaTeX and a font that has them."""
+    return one_line(text).translate(LATEX).replace("--", "{-}{-}")  # two hyphens would become a dash
+
+
+def aligned(header: list[str], rows: list[list[str]]) -> str:
+    """A table in plain text with aligned columns."""
+    lines = [[one_line(text) for text in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines)
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table in GitHub's Markdown."""
+    lines = [[markdown_text(text) for text in row] for row in (header, *rows)]
+    lines.insert(1, ["---"] * len(header))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def latex(header: list[str], rows: list[list[str]]) -> str:
+    """A table as a LaTeX tabular."""
+    first, *rest = [" & ".join(map(latex_text, row)) + r" \\" for row in (header, *rows)]
+    lines = [r"\begin{tabular}{" + "l" * len(header) + "}", r"\hline", first, r"\hline", *rest, r"\hline", r"\end{tabular}"]
+    return "\n".join(lines) + "\n"
+
+
+def write_csv(path: Path, header: list[str], rows: Iterable[dict]) -> None:
+    """Writes rows by column name as CSV, atomically."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, header)
+        writer.writeheader()
+        writer.writerows(rows)

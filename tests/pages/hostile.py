@@ -1,0 +1,76 @@
+"""A small study with names that mean something to HTML, Markdown, LaTeX or CSV."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from invp.plumbing.jobs import Job
+
+HOSTILE = """"It's" <!--<script>alert(1)</script> & &amp; # $\\frac$ | _a_ 100 % {{ 7 * 7 }} {% if %} ~ ^ * `b` [c](d) \\\\, 🦊
+a second line"""
+
+
+@dataclass
+class Study:
+    """The section, the inputs by name, and the folder of the results of a study."""
+
+    section: dict
+    inputs: dict[str, list[Path]]
+    results: Path
+
+    def job(self, step: str, *outputs: str) -> Job:
+        return Job(step, self.section, self.inputs, {name: self.results / name for name in outputs}, "code")
+
+
+def hostile_study(results: Path) -> Study:
+    """Two experiments, two seeds, one stage of two epochs; an evaluation with everything that pages show."""
+    inputs: dict[str, list[Path]] = {}
+
+    def put(name: str, path: str, content: str) -> Path:
+        file = results / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, encoding="utf-8")
+        inputs.setdefault(name, []).append(file)
+        return file
+
+    for number, experiment in enumerate(("a", "b")):
+        for seed in (0, 1):
+            run, score = f"{experiment}/seed-{seed}", 90 + number + seed / 10
+            details = {
+                "classes": [HOSTILE, "b"],
+                "confusion": [[3, 1], [0, 4]],
+                "accuracy_by_class": [75.0, 100.0],
+                "readouts": {HOSTILE: {f"stem {HOSTILE}": [0.1, 0.2 + number], "layer1": [0.3, 0.5 + score]}},
+            }
+            metrics = {
+                "experiment": experiment, "seed": seed, "stage": 2, "eval": "linear", "evaluation": {"name": "linear"},
+                "metrics": {"top1": score}, "details": details, "protocol": {"data": "digits", "folder": HOSTILE},
+            }  # fmt: skip
+            put("metrics", f"{run}/evals/linear/stage-2/metrics.json", json.dumps(metrics))
+            put("graphs", f"{run}/graph/stage-2/summary.json", json.dumps({"measures": {"mutual_share": score / 100}}))
+            lines = [{"epoch": epoch, "loss": 1 / epoch, "views": 10 * epoch, "seconds": 1.5} for epoch in (1, 2)]
+            put("curves", f"{run}/pretrain/stage-2/metrics.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines))
+            record = {
+                "section": {"seed": seed, "stage": 2}, "commit": None, "clean": False, "seconds": 3.0, "peak_memory_mb": 1.0,
+                "device": HOSTILE, "threads": 1, "code": "0123",
+            }  # fmt: skip
+            put("checkpoints", f"{run}/pretrain/stage-2/record.json", json.dumps(record))
+            figure = put("figures", f"{run}/figures/training-curves.png", "")
+            Image.new("RGB", (2, 2)).save(figure)
+    paper = {
+        "title": HOSTILE, "columns": ["method", "imagenet_top1"], "rows": [[HOSTILE, 70.0]], "compare": [],
+        "measured": {"imagenet_top1": {"evaluations": ["linear"], "metric": "top1", "data": "imagenet", "substitute": True}},
+    }  # fmt: skip
+    put("published", "published.yaml", json.dumps({"paper": paper}, ensure_ascii=False))
+    options = {
+        "objective": "invp", "objective_options": {"name": "invp"}, "encoder": "resnet50", "head": "mlp", "dataset": "digits",
+        "epochs": 2, "stages": [2], "title": HOSTILE,
+    }  # fmt: skip
+    section = {
+        "study": "hostile", "title": HOSTILE, "description": HOSTILE, "descriptions": {"a": HOSTILE, "b": ""}, "reference": "",
+        "columns": ["linear.top1", "training.seconds"], "experiments": ["a", "b"], "seeds": [0, 1],
+        "loaded": {name: options for name in ("a", "b")},
+    }  # fmt: skip
+    return Study(section, inputs, results)
