@@ -1,0 +1,125 @@
+"""The Markdown pages name only what there is: paths, modules, commands with their options, links; and their tables are whole."""
+
+import argparse
+import importlib
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+from invp.plumbing.plugins import load_plugin, plugin_names
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "results/README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("profiles/*/*.md"))]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+FOLDERS = "invp|docs|config|workflow|tests|profiles|benchmarks"
+TO_BE_WRITTEN = {name for page in PAGES for name in re.findall(r"^```\w+\n# ([\w./-]+)$", page.read_text(), re.M)}
+TOOLS = {name.replace("_", " "): ("tools", name) for name in plugin_names("tools")}
+COMMANDS = TOOLS | {name: ("steps", name) for name in plugin_names("steps")}
+
+
+def expanded(path: str) -> list[str]:
+    """`a/{b,c}` as a/b and a/c."""
+    pieces = [piece.strip("{}").split(",") for piece in re.split(r"(\{[^}]*\})", path)]
+    return ["".join(each) for each in itertools.product(*pieces)]
+
+
+def paths_of(text: str) -> set[str]:
+    """The paths of the repository that a text names; of those with NAME in them, the folder."""
+    named = re.findall(rf"(?<![\w/.{{}}-])(?:{FOLDERS})/[\w./{{}},*-]*", text)
+    paths = {each.rstrip(".,-") for path in named for each in expanded(path.rstrip(".,-"))}
+    return {re.sub(r"[^/]*NAME.*", "", path) for path in paths}
+
+
+def commands_of(text: str) -> list[str]:
+    """What follows `python -m invp` in code, a comment behind it left out."""
+    spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+    lines = [line.split("  #")[0] for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
+    return [match[1] for code in (*spans, *lines) if (match := re.search(r"python -m invp (.*)", " ".join(code.split())))]
+
+
+def slugs_of(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_every_path_exists(page):
+    for path in paths_of(page.read_text()):
+        assert path in TO_BE_WRITTEN or list(ROOT.glob(path.rstrip("/"))), path
+
+
+@each_page
+def test_every_dotted_name_exists(page):
+    for name in re.findall(r"(?<![\w/])invp(?:\.\w+)+", page.read_text()):
+        pieces = name.split(".")
+        if pieces[-1] in ("x", "py", "yaml"):  # of `from invp.x import y` and file names
+            continue
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            assert hasattr(importlib.import_module(".".join(pieces[:-1])), pieces[-1]), name
+
+
+@each_page
+def test_every_command_and_its_options_exist(page):
+    for command in commands_of(page.read_text()):
+        one, two = (re.findall(r"[\w]+", command) + ["", ""])[:2]
+        if one in ("", "STEP") or f"invp/steps/{one}.py" in TO_BE_WRITTEN:
+            continue
+        name = f"{one} {two}" if f"{one} {two}" in COMMANDS else one
+        assert name in COMMANDS, f"there is no command {name}"
+        parser, module = argparse.ArgumentParser(), load_plugin(*COMMANDS[name])
+        module.add_arguments(parser)
+        for option in re.findall(r"(?<!\S)--[a-z-]+", command):
+            assert option in parser.format_help(), f"{name} has no option {option}"
+
+
+@each_page
+def test_every_benchmark_and_make_target_exists(page):
+    text, targets = page.read_text(), re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+    for name in re.findall(r"python -m benchmarks\.(\w+)", text):
+        assert (ROOT / "benchmarks" / f"{name}.py").exists(), name
+    for name in re.findall(r"(?:`|^)make ([a-z]+)", text, re.M):
+        assert name in targets, name
+
+
+@each_page
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\[[^\]]+\]\(([^)]+)\)", page.read_text()):
+        if not target.startswith("https://"):
+            name, _, anchor = target.partition("#")
+            other = page.parent / name if name else page
+            assert other.exists(), target
+            assert not anchor or anchor in slugs_of(other), target
+
+
+@each_page
+def test_the_rows_of_a_table_have_the_cells_of_its_header(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        rows = table.splitlines()
+        assert re.fullmatch(r"\|(-+\|)+", rows[1]), rows[0]
+        for row in rows:
+            assert row.endswith("|") and len(re.findall(r"(?<!\\)\|", row)) == rows[1].count("|"), row
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_the_tree_of_folders_is_as_it_is_drawn(page):
+    tree = re.search(r"^```\n(Snakefile .*?)^```", (ROOT / page).read_text(), re.M | re.S)[1]
+    folders: list[tuple[int, Path]] = [(-1, ROOT)]
+    named = set()
+    for line in tree.splitlines():
+        indent = len(line) - len(line.lstrip())
+        while folders[-1][0] >= indent:
+            folders.pop()
+        for name in itertools.takewhile(re.compile(r"[\w.]+(/[\w.]*)*").fullmatch, re.split(r"\s{2,}", line.strip())):
+            path = folders[-1][1] / name
+            assert path.exists(), path
+            named.add(path)
+        folders.append((indent, path))
+    missing = {folder for folder in (ROOT / "invp").iterdir() if folder.is_dir() and folder.name != "__pycache__"} - named
+    assert not missing, f"{page} does not name {missing}"
