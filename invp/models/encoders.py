@@ -6,33 +6,32 @@ B images, C channels, H x W pixels, F features.
 from functools import partial
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 NORMS = {"batch": nn.BatchNorm2d, "group": partial(nn.GroupNorm, 8)}
 
 
-class _SmallResNet(ResNet):
+def _small_resnet(width: int, blocks: int, norm_layer) -> nn.Module:
     """A torchvision ResNet of three stages of basic blocks, for images of up to 64 px: `width`, 2 x and 4 x `width` channels."""
+    from torchvision.models.resnet import BasicBlock, ResNet
 
-    def __init__(self, width: int, blocks: int, norm_layer):
-        super().__init__(BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
-        self.inplanes = width
-        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
-        self.bn1 = norm_layer(width)
-        self.maxpool = nn.Identity()
-        self.layer1 = self._make_layer(BasicBlock, width, blocks)
-        self.layer2 = self._make_layer(BasicBlock, 2 * width, blocks, stride=2)
-        self.layer3 = self._make_layer(BasicBlock, 4 * width, blocks, stride=2)
-        self.layer4 = nn.Sequential()
-        self.fc = nn.Linear(4 * width, 1)
+    resnet = ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
+    resnet.inplanes = width
+    resnet.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+    resnet.bn1 = norm_layer(width)
+    resnet.maxpool = nn.Identity()
+    resnet.layer1 = resnet._make_layer(BasicBlock, width, blocks)
+    resnet.layer2 = resnet._make_layer(BasicBlock, 2 * width, blocks, stride=2)
+    resnet.layer3 = resnet._make_layer(BasicBlock, 4 * width, blocks, stride=2)
+    resnet.layer4 = nn.Sequential()
+    resnet.fc = nn.Linear(4 * width, 1)
+    return resnet
 
 
 class Encoder(nn.Module):
     """A ResNet without its classifier: images BxCxHxW -> globally pooled features BxF."""
 
-    def __init__(self, resnet: ResNet, stem: str):
+    def __init__(self, resnet: nn.Module, stem: str):
         super().__init__()
         self.num_features = resnet.fc.in_features
         self.bf16 = False  # pretraining sets it where the section asks for it; evaluations keep 32 bits
@@ -88,13 +87,15 @@ def build_encoder(options: dict, image_size: int) -> nn.Module:
         return Pixels(3 * image_size * image_size)
     norm_layer = NORMS[options["norm"]]
     if name == "resnet_small":
-        return Encoder(_SmallResNet(options["width"], options["blocks"], norm_layer), "imagenet")
+        return Encoder(_small_resnet(options["width"], options["blocks"], norm_layer), "imagenet")
+    import torchvision  # with it comes torch's compiler: two seconds, which neither a plan nor a summary need
+
     encoder = Encoder(getattr(torchvision.models, name)(norm_layer=norm_layer), options["stem"])
     if options["zero_init_residual"]:
         for module in encoder.modules():
-            if isinstance(module, Bottleneck):
+            if isinstance(module, torchvision.models.resnet.Bottleneck):
                 nn.init.zeros_(module.bn3.weight)
-            elif isinstance(module, BasicBlock):
+            elif isinstance(module, torchvision.models.resnet.BasicBlock):
                 nn.init.zeros_(module.bn2.weight)
     return encoder
 
