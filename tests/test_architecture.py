@@ -137,3 +137,19 @@ def test_steps_without_tensors_do_not_import_torch(step):
     code = f"import sys, invp.steps.{step}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_every_metric_knows_its_unit_and_direction():
+    from invp.core import graph_measures
+    from invp.plumbing.metrics import GRAPH, TRAINING, metric_of
+
+    tables = {"graph": GRAPH, "training": TRAINING} | {name: load_plugin("evals", name).METRICS for name in plugin_names("evals")}
+    for table in tables.values():
+        assert all(metric.better in ("higher", "lower", "") for metric in table.values())
+    source = (PACKAGE / "core/graph_measures.py").read_text() + (PACKAGE / "steps/graph.py").read_text()
+    measured = re.findall(r'(?:result|summary\["measures"\])\["([a-z_]+)"\]', source) + re.findall(
+        r'^        "([a-z_]+)": ', source, re.MULTILINE
+    )
+    assert hasattr(graph_measures, "measures") and len(measured) > 10
+    for name in measured:
+        metric_of(GRAPH, name)

@@ -7,9 +7,11 @@ import numpy as np
 from invp.core.metrics import nearest_by_class, overlap
 from invp.evals._inputs import FeatureInputs
 from invp.plumbing.errors import UserError
+from invp.plumbing.metrics import Metric
 from invp.plumbing.options import option
 
 NEEDS = "features"
+METRICS = {"overlap": Metric("share", "lower"), "gap": Metric("", "higher"), "*": Metric("", "")}
 
 
 @dataclass

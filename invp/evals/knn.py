@@ -10,9 +10,11 @@ import numpy as np
 
 from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy, weighted_votes
 from invp.evals._inputs import FeatureInputs
+from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
 
 NEEDS = "features"
+METRICS = {"top*": PERCENT}
 
 
 @dataclass

@@ -15,9 +15,11 @@ from sklearn.svm import LinearSVC, LinearSVR
 from invp.data.shards import Shards
 from invp.evals._inputs import EncoderInputs
 from invp.evals.linear_blocks import block_features
+from invp.plumbing.metrics import CORRELATION, PERCENT
 from invp.plumbing.options import option
 
 NEEDS = "encoder"
+METRICS = {"category*": PERCENT, "*": CORRELATION}
 
 
 @dataclass

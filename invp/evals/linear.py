@@ -12,9 +12,11 @@ from torch import Tensor
 
 from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy
 from invp.evals._inputs import FeatureInputs
+from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
 
 NEEDS = "features"
+METRICS = {"top*": PERCENT, "validation_top1": PERCENT}
 
 
 @dataclass

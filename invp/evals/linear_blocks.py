@@ -19,11 +19,13 @@ from invp.data.shards import Shards
 from invp.evals import linear
 from invp.evals._inputs import EncoderInputs
 from invp.plumbing.errors import UserError
+from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
 from invp.plumbing.progress import Progress
 from invp.plumbing.sections import Augmentation
 
 NEEDS = "encoder"
+METRICS = {"top*": PERCENT, "validation_top1": PERCENT}
 
 
 @dataclass

@@ -13,9 +13,11 @@ from invp.data.shards import Shards
 from invp.evals import _finetune
 from invp.evals._inputs import EncoderInputs
 from invp.plumbing.errors import UserError
+from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
 
 NEEDS = "encoder"
+METRICS = {"top*": PERCENT}
 
 
 @dataclass

@@ -12,9 +12,11 @@ from sklearn.svm import LinearSVC
 from invp.core.metrics import average_precision
 from invp.evals._inputs import FeatureInputs
 from invp.plumbing.errors import UserError
+from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
 
 NEEDS = "features"
+METRICS = {"map*": PERCENT, "validation_map": PERCENT}
 MULTI_LABEL = True
 
 

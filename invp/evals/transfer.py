@@ -13,12 +13,14 @@ from invp.data.shards import Shards
 from invp.evals import _finetune
 from invp.evals._inputs import EncoderInputs
 from invp.plumbing.errors import UserError
+from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
 
 NEEDS = "encoder"
+METRICS = {"*": PERCENT}
 MULTI_LABEL = True
 VALIDATION = True
-METRICS = ("top1", "mean_per_class", "map11")
+CHOSEN_BY = ("top1", "mean_per_class", "map11")
 
 
 @dataclass
@@ -28,7 +30,7 @@ class Config(_finetune.Schedule):
     metric: str = option(
         "top1",
         "what the grid is chosen by: top1 (CIFAR, Cars), mean_per_class (Pets, Caltech101, Flowers) or map11 (VOC2007)",
-        choices=METRICS,
+        choices=CHOSEN_BY,
     )
     learning_rates: list[float] = option([float(f"{v:.3g}") for v in np.logspace(-4, -1, 7)], "of the grid", above=0, filled=True)
     weight_decays: list[float] = option(

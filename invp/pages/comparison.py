@@ -40,20 +40,26 @@ def reference_of(section: dict) -> str:
     return section["reference"] or section["experiments"][0]
 
 
-def verdict(difference: float, p: float) -> str:
-    """What a corrected p says of the reference, given its mean minus the other's."""
+def verdict(difference: float, p: float, better: str) -> str:
+    """What a corrected p says of the reference, given its mean minus the other's; `better` is higher, lower or empty for neither."""
     if math.isnan(p):
         return "not testable"
     if p >= 1 - CONFIDENCE:
         return "no difference shown"
-    return "ahead" if difference > 0 else "behind"
+    if not better:
+        return "higher" if difference > 0 else "lower"
+    return "ahead" if (difference > 0) == (better == "higher") else "behind"
 
 
 def against_reference(section: dict, numbers: Numbers, column: str) -> dict | None:
-    """The reference against all other experiments in one column, at their last stages; None without both."""
+    """The reference against all others of the same data set in one column, at their last stages; None without both."""
     reference = reference_of(section)
     scores = {name: numbers.values(name, last_stage(section, name), column) for name in section["experiments"]}
-    others = [name for name in section["experiments"] if name != reference and scores[name]]
+    others = [
+        name
+        for name in section["experiments"]
+        if name != reference and scores[name] and numbers.comparable([reference, name], column)
+    ]
     if not scores[reference] or not others:
         return None
     tests = [welch(scores[reference], scores[name]) for name in others]
@@ -61,7 +67,15 @@ def against_reference(section: dict, numbers: Numbers, column: str) -> dict | No
     rows = []
     for name, (difference, low, high, p), p_holm in zip(others, tests, corrected, strict=True):
         tested = ["-", "-", "-"] if math.isnan(p) else [f"{low:+.3f} to {high:+.3f}", f"{p:.3f}", f"{p_holm:.3f}"]
-        rows.append([name, str(estimate_of(scores[name])), f"{difference:+.3f}", *tested, verdict(difference, p_holm)])
+        rows.append(
+            [
+                name,
+                str(estimate_of(scores[name])),
+                f"{difference:+.3f}",
+                *tested,
+                verdict(difference, p_holm, numbers.metric(column).better),
+            ]
+        )
     header = ["experiment", "mean ± SD", "difference", "95 % interval", "p", "p, Holm", f"{reference} is"]
     return {
         "column": column,

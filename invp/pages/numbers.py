@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from invp.data.tables import read_curves
 from invp.plumbing.files import read_json
+from invp.plumbing.metrics import GRAPH, TRAINING, Metric, metric_of
 
+TABLES = {"graph": GRAPH, "training": TRAINING}
 RUN = re.compile(r"(?:.*/)?(?P<experiment>[^/]+)/seed-(?P<seed>\d+)/.*stage-(?P<stage>\d+)/[^/]+")
 
 
@@ -59,8 +61,8 @@ def estimate_of(values: list[float]) -> Estimate:
 class Numbers:
     """All numbers of a study; a column is named `source.metric`, as in the study's `columns`."""
 
-    def __init__(self, rows: list[Number]):
-        self.rows = rows
+    def __init__(self, rows: list[Number], units: dict[str, Metric] | None = None, data: dict[tuple[str, str], str] | None = None):
+        self.rows, self._units, self._data = rows, units or {}, data or {}
         self._values: dict[tuple[str, int, str], list[float]] = {}
         for row in rows:
             self._values.setdefault((row.experiment, row.stage, f"{row.source}.{row.metric}"), []).append(row.value)
@@ -68,6 +70,18 @@ class Numbers:
     def values(self, experiment: str, stage: int, column: str) -> list[float]:
         """The numbers of a column at a stage, one a seed; empty if there is none."""
         return self._values.get((experiment, stage, column), [])
+
+    def metric(self, column: str) -> Metric:
+        """The unit of a column, and whether more or less of it is better."""
+        source, name = column.split(".", 1)
+        if source in TABLES:
+            return metric_of(TABLES[source], name)
+        return self._units.get(column, Metric("", ""))
+
+    def comparable(self, experiments: list[str], column: str) -> bool:
+        """Whether the numbers of a column are of one data set in all of these experiments."""
+        source = column.split(".", 1)[0]
+        return len({self._data.get((name, source)) for name in experiments}) <= 1
 
     def estimate(self, experiment: str, stage: int, column: str) -> Estimate | None:
         """Mean, deviation and number of seeds of a column at a stage; None if there is no number."""
@@ -85,28 +99,32 @@ def read_numbers(section: dict, inputs: dict[str, list[Path]]) -> Numbers:
 
     Of a curve the last epoch counts, with the seconds since the training began.
     """
-    rows = []
+    rows, units = [], {}
+    data = {(name, "graph"): section["loaded"][name]["dataset"] for name in section["experiments"]}
     for kind in ("metrics", "graphs", "curves"):
         for path in inputs.get(kind, []):
             run = RUN.fullmatch(path.as_posix())
-            source, values = _read(kind, path)
+            if kind == "metrics":
+                content = read_json(path)
+                source, values = content["eval"], content["metrics"]
+                units |= {f"{source}.{name}": Metric(**unit) for name, unit in content["units"].items()}
+                data[run["experiment"], source] = content["protocol"]["data"]
+            elif kind == "graphs":
+                source, values = "graph", read_json(path)["measures"]
+            else:
+                source, values = "training", _last_epoch(path)
             for metric, value in values.items():
                 if isinstance(value, (int, float)) and not isinstance(value, bool):
                     rows.append(Number(run["experiment"], int(run["seed"]), int(run["stage"]), source, metric, value))
     order = {name: i for i, name in enumerate(section["experiments"])}
     rows.sort(key=lambda row: (order[row.experiment], *row[1:5]))
-    return Numbers(_with_seconds_from_the_beginning(rows))
+    return Numbers(_with_seconds_from_the_beginning(rows), units, data)
 
 
-def _read(kind: str, path: Path) -> tuple[str, dict]:
-    """The source of an input's numbers, and the numbers by metric."""
-    if kind == "metrics":
-        content = read_json(path)
-        return content["eval"], content["metrics"]
-    if kind == "graphs":
-        return "graph", read_json(path)["measures"]
+def _last_epoch(path: Path) -> dict:
+    """The numbers of a stage's last epoch, with the seconds of the whole stage; empty for a stage without epochs."""
     epochs = read_curves([path])
-    return "training", {**epochs[-1], "seconds": sum(epoch["seconds"] for epoch in epochs)} if epochs else {}
+    return {**epochs[-1], "seconds": sum(epoch["seconds"] for epoch in epochs)} if epochs else {}
 
 
 def _with_seconds_from_the_beginning(rows: list[Number]) -> list[Number]:

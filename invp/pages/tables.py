@@ -3,7 +3,7 @@
 import csv
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,14 +34,18 @@ def as_text(estimate: Estimate | None) -> str:
     return "-" if estimate is None else str(estimate)
 
 
-def best_rows(column: list[Estimate | None], better: Callable = max) -> set[int]:
-    """The rows with the best mean of a column, where several rows can be compared; `better` is max or min."""
+def best_rows(column: list[Estimate | None], better: str) -> set[int]:
+    """The rows with the best mean of a column, where several rows can be compared; `better` is higher, lower or empty for neither."""
     means = {row: estimate.shown for row, estimate in enumerate(column) if estimate and not math.isnan(estimate.mean)}
-    return {row for row, mean in means.items() if mean == better(means.values())} if len(column) > 1 else set()
+    if not better or len(means) < 2:
+        return set()
+    best = max(means.values()) if better == "higher" else min(means.values())
+    return {row for row, mean in means.items() if mean == best}
 
 
 def study_table(section: dict, numbers: Numbers) -> Table:
-    """The study's table: an experiment a row, at its last stage; the best of each column but training's is marked."""
+    """The study's table: an experiment a row, at its last stage; the best of each column is marked, if its numbers are of one
+    data set and more or less of them is better."""
     table = Table(["experiment", "objective", "epochs", "seeds"], [])
     for name in section["experiments"]:
         stage = last_stage(section, name)
@@ -49,8 +53,9 @@ def study_table(section: dict, numbers: Numbers) -> Table:
         table.rows.append([name, objective, str(stage), str(len(section["seeds"]))])
     for column in section["columns"]:
         estimates = [numbers.estimate(name, last_stage(section, name), column) for name in section["experiments"]]
-        if not column.startswith("training."):
-            table.best |= {(row, len(table.header)) for row in best_rows(estimates)}
+        measured = [name for name, estimate in zip(section["experiments"], estimates, strict=True) if estimate]
+        if numbers.comparable(measured, column):
+            table.best |= {(row, len(table.header)) for row in best_rows(estimates, numbers.metric(column).better)}
         table.header.append(column)
         for row, estimate in zip(table.rows, estimates, strict=True):
             row.append(as_text(estimate))

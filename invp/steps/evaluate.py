@@ -9,6 +9,7 @@ from invp.plumbing.config import instance
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import write_json
 from invp.plumbing.jobs import Job, add_workers
+from invp.plumbing.metrics import metric_of
 from invp.plumbing.plugins import load_plugin
 from invp.plumbing.sections import network_section
 
@@ -72,6 +73,7 @@ def run(job: Job) -> None:
         "eval": section["evaluation_name"],
         "evaluation": section["evaluation"],
         **result,
+        "units": {name: metric_of(plugin.METRICS, name)._asdict() for name in result["metrics"]},
         "protocol": {**result["protocol"], **card},
         "record": job.record,
     }

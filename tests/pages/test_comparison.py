@@ -7,6 +7,7 @@ import pytest
 
 from invp.pages.comparison import against_reference, cost_plots, holm, readouts, welch
 from invp.pages.numbers import Number, Numbers
+from invp.plumbing.metrics import PERCENT, Metric
 
 
 def test_welch_by_hand():
@@ -35,7 +36,9 @@ def test_holm_by_hand():
 def test_the_table_names_who_is_ahead():
     section = {"reference": "", "experiments": ["a", "b", "c", "d"], "loaded": {n: {"stages": [1, 2]} for n in "abcd"}}
     scores = {"a": [90.0, 90.1, 90.2], "b": [80.0, 80.1, 80.3], "c": [89.9, 90.2, 90.1], "d": [99.0]}
-    numbers = Numbers([Number(n, s, 2, "knn", "top1", v) for n, values in scores.items() for s, v in enumerate(values)])
+    numbers = Numbers(
+        [Number(n, s, 2, "knn", "top1", v) for n, values in scores.items() for s, v in enumerate(values)], {"knn.top1": PERCENT}
+    )
     tests = against_reference(section, numbers, "knn.top1")
     assert (tests["reference"], tests["score"]) == ("a", "90.10 ± 0.10")
     ahead, same, untested = tests["table"].rows
@@ -43,6 +46,15 @@ def test_the_table_names_who_is_ahead():
     assert same[0] == "c" and same[-1] == "no difference shown"
     assert untested == ["d", "99", "-8.900", "-", "-", "-", "not testable"]
     assert against_reference(section, numbers, "knn.top5") is None
+
+
+def test_ahead_is_less_where_less_is_better_and_other_data_sets_are_left_out():
+    section = {"reference": "", "experiments": ["a", "b", "c"], "loaded": {n: {"stages": [2]} for n in "abc"}}
+    scores = {"a": [0.20, 0.21, 0.22], "b": [0.60, 0.61, 0.63], "c": [0.9, 0.91, 0.92]}
+    rows = [Number(n, s, 2, "statistics", "overlap", v) for n, values in scores.items() for s, v in enumerate(values)]
+    data = {("a", "statistics"): "digits", ("b", "statistics"): "digits", ("c", "statistics"): "cifar10"}
+    tests = against_reference(section, Numbers(rows, {"statistics.overlap": Metric("share", "lower")}, data), "statistics.overlap")
+    assert [(row[0], row[-1]) for row in tests["table"].rows] == [("b", "ahead")]
 
 
 def test_a_column_is_drawn_against_what_it_cost():
