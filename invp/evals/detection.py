@@ -21,10 +21,12 @@ from invp.data.batches import epoch_order
 from invp.data.shards import Shards
 from invp.evals._inputs import EncoderInputs
 from invp.plumbing.errors import UserError
+from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
 from invp.plumbing.progress import Progress
 
 NEEDS = "encoder"
+METRICS = {"*ap*": PERCENT}
 MULTI_LABEL = True
 
 

@@ -14,7 +14,7 @@ def test_seconds_are_those_from_the_beginning(tmp_path):
         path.parent.mkdir(parents=True)
         path.write_text(f'{{"epoch": {stage}, "seconds": {seconds}, "views": 10}}\n' * 2)
         paths.append(path)
-    numbers = read_numbers({"experiments": ["e"]}, {"curves": paths})
+    numbers = read_numbers({"experiments": ["e"], "loaded": {"e": {"dataset": "digits"}}}, {"curves": paths})
     assert [(row.stage, row.value) for row in numbers.rows if row.metric == "seconds"] == [(1, 4.0), (3, 14.0)]
     assert numbers.values("e", 3, "training.views") == [10], "the last epoch's"
 
