@@ -54,14 +54,7 @@ def tree(tmp_path):
 
 
 def run(root, out, **options):
-    prepare.run(
-        "image_folder",
-        plugin_options("datasets", {"name": "image_folder", "folder": "pets", **options}, "t"),
-        "train",
-        root,
-        out,
-        1,
-    )
+    prepare.write_split(plugin_options("datasets", {"name": "image_folder", "folder": "pets", **options}, "t"), "train", root, out)
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -169,11 +162,6 @@ def test_an_empty_class_and_a_missing_split_are_clear_errors(tree, tmp_path):
     with pytest.raises(UserError, match="(?s)pets/val does not exist.*INVP_DATA"):
         options = plugin_options("datasets", {"name": "image_folder", "folder": "pets"}, "t")
         prepare.write_split(options, "val", tree, tmp_path / "out", 1)
-
-
-def test_a_wrong_option_names_the_key(tree, tmp_path):
-    with pytest.raises(UserError, match="on_bad_image must be error, skip or convert"):
-        run(tree, tmp_path / "out", on_bad_image="ignore")
 
 
 def test_the_manifest_says_what_was_left_out_after_a_restart_too(tree, tmp_path):

@@ -10,10 +10,9 @@ from sklearn.metrics import top_k_accuracy_score
 from torchmetrics.classification import MulticlassAccuracy
 
 from invp.core.metrics import accuracy_by_class, confusion_matrix, mean_per_class, topk_accuracy, weighted_votes
-from invp.evals import knn, linear
+from invp.evals import linear
 from invp.evals._inputs import FeatureInputs, FeatureTable
 from invp.plumbing.config import instance, plugin_options
-from invp.plumbing.errors import UserError
 from invp.plumbing.plugins import load_plugin, plugin_names
 
 
@@ -159,9 +158,3 @@ def test_mean_per_class_equals_torchmetrics_and_leaves_empty_classes_out():
     assert accuracy_by_class(confusion)[4] is None
     expected = np.mean([(predicted[labels == c] == c).mean() for c in range(4)])
     assert mean_per_class(confusion) == pytest.approx(100 * expected)
-
-
-@pytest.mark.parametrize("options", [{"k": []}, {"k": [0]}, {"temperature": [0.0]}, {"features": "pixels"}])
-def test_wrong_options_of_knn_are_named(options):
-    with pytest.raises(UserError, match=next(iter(options))):
-        knn.check(configured("knn", **options)[1])

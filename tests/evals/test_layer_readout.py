@@ -10,7 +10,6 @@ from invp.data.shards import Shards
 from invp.datasets import composites
 from invp.evals import layer_readout
 from invp.plumbing.config import plugin_options
-from invp.plumbing.errors import UserError
 from invp.steps import prepare
 
 
@@ -134,12 +133,3 @@ def test_real_objects_in_known_poses(data_root, tmp_path):
     inputs.classes = shards.classes
     result = layer_readout.evaluate(config, inputs, seed=0, device="cpu")
     assert result["metrics"]["category_pixels"] > 90 and result["metrics"]["pose_cosine_pixels"] > 0.2
-
-
-def test_wrong_options_are_named():
-    with pytest.raises(UserError, match="valid: global, published"):
-        layer_readout.check(layer_readout.Config(pool="none"))
-    with pytest.raises(UserError, match="training_share"):
-        layer_readout.check(layer_readout.Config(training_share=1.0))
-    with pytest.raises(UserError, match="16 to 64"):
-        composites.Config(size=8)

@@ -131,5 +131,3 @@ def test_fresh_crops_in_the_evaluation(inputs):
     best = max(rows, key=lambda row: row["validation_top1"])
     assert found["metrics"]["top1"] == found["metrics"][f"top1_{best['block']}"] == best["top1"] > 40
     assert "trained on the other 1293" in found["protocol"]["choice"] and "random crops" in found["protocol"]["kind"]
-    with pytest.raises(UserError, match="valid: cached, fresh"):
-        linear_blocks.check(config(crops="new"))
