@@ -249,8 +249,6 @@ def evaluate_inputs(w):
     files = {}
     if needs == "encoder":
         files["checkpoint"] = f"{RUN}/pretrain/stage-{{stage}}/checkpoint.pt".format(**w)
-    if needs == "graph":
-        files["graph"] = f"{RUN}/graph/stage-{{stage}}/knn.arrow".format(**w)
     for split in ("train", "test"):
         if needs == "features":
             files[split] = f"{RUN}/features/stage-{{stage}}/{dataset}-{split}.arrow".format(**w)
