@@ -1,4 +1,4 @@
-"""The memory bank: one row of D numbers for each of N samples, without gradient. B is the batch."""
+"""The memory bank: one feature of D dimensions for each of N samples, without gradient. B is the batch."""
 
 import math
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def initial_rows(num_samples: int, dim: int, *, seed: int) -> Tensor:
-    """The first rows of a bank, NxD, uniform in (-s, s) with s = sqrt(3 / D), so that their expected squared norm is 1.
+    """The rows of a bank before training: NxD, uniform in (-s, s) with s = sqrt(3 / D): their expected squared norm is 1.
 
-    They are drawn from a generator of their own and are, as published, not normalised.
+    They are not normalised, as in the authors' code. They depend on the seed, not on the global random state.
     """
     bound = math.sqrt(3 / dim)
     generator = torch.Generator().manual_seed(seed)
@@ -18,19 +18,19 @@ def initial_rows(num_samples: int, dim: int, *, seed: int) -> Tensor:
 
 
 def last_occurrence(index: Tensor) -> Tensor:
-    """For each of B positions, the last position that holds the same index (B).
+    """For each position in `index` (B), the last position that holds the same row number: B.
 
-    Writing `values[last_occurrence(index)]` to the rows `index` gives the same result on every device and every run,
-    whatever is repeated.
+    `table[index] = values[last_occurrence(index)]` has the same result on every device and in every run, whichever of
+    equal row numbers is written last.
     """
     same = index[:, None] == index[None, :]
     return (same * torch.arange(len(index), device=index.device)).amax(1) if len(index) else index
 
 
 def update_rows(bank: Tensor, index: Tensor, features: Tensor, momentum: float) -> None:
-    """Moves the rows `index` (B) of the bank (NxD) towards the features (BxD), in place, and normalises them.
+    """Moves the rows `index` (B) of the bank (NxD) towards the features (BxD) and normalises them, in place.
 
-    b_i <- normalise(m b_i + (1 - m) v_i). A repeated index takes its last feature.
+    b_i <- normalise(m b_i + (1 - m) v_i), with m the momentum. A row that `index` names twice takes its last feature.
     """
     rows = F.normalize(momentum * bank[index] + (1 - momentum) * features.to(bank.dtype), dim=1)
     bank[index] = rows[last_occurrence(index)]

@@ -1,7 +1,7 @@
-"""Loss and gradient of a batch against the bank. B anchors, N rows, D dimensions, M nearest rows, P hard positives.
+"""The loss of a batch against the bank, and its gradient, without autograd; `invp.core.reference` has the equations.
 
-Nothing is recorded for autograd: the derivatives of `invp.core.losses` weigh the rows of the bank, and that
-sum is the gradient by the feature.
+B anchors, N rows, D dimensions, M nearest rows, P hard positives, Q columns of discovered positives. The derivatives by
+the similarities come from `invp.core.losses`; the bank rows weighted with them add up to the gradient by the feature.
 """
 
 from dataclasses import dataclass
@@ -12,21 +12,28 @@ from torch import Tensor
 
 from invp.core.losses import InvarianceTerms, instance_loss, invariance_loss
 from invp.core.propagation import Positives
-from invp.core.selection import Part, extreme_positives, membership, selected_similarities, weighted_rows
+from invp.core.selection import RowRange, extreme_positives, membership, selected_similarities, weighted_rows
 
 BACKGROUNDS = ("exact", "approximate", "official")
 
 
 @dataclass(frozen=True)
-class Weighing:
-    """How a batch's loss is made: tau, lambda w(t), P, which positives, which background, eps in both logarithms."""
+class LossOptions:
+    """The constants of a batch's loss."""
 
-    temperature: float
-    invariance: float = 0.0
-    num_positives: int = 50
-    hardest: bool = True
-    background: str = "exact"
-    eps: float = 0.0
+    temperature: float  # tau
+    invariance_weight: float = 0.0  # lambda w(t)
+    num_positives: int = 50  # P
+    hardest: bool = True  # the positives of lowest similarity; False: of highest
+    background: str = "exact"  # one of BACKGROUNDS: (N_M \ N) u N_h | N_M | N_M less the anchor's own term
+    eps: float = 0.0  # added to both ratios inside the logarithm
+
+
+class Nearest(NamedTuple):
+    """The nearest rows N_M(i) of B anchors."""
+
+    similarity: Tensor  # BxM
+    index: Tensor | None  # BxM, row numbers, ascending; None: all rows in their order, M = N
 
 
 class BatchLoss(NamedTuple):
@@ -41,95 +48,84 @@ def batch_loss(
     features: Tensor,
     bank: Tensor,
     index: Tensor,
-    near: Tensor,
-    near_index: Tensor | None,
+    near: Nearest,
     positives: Positives | None,
-    weighing: Weighing,
+    options: LossOptions,
     *,
-    part: Part | None = None,
-    chunk: int = 1 << 17,
+    row_range: RowRange | None = None,
 ) -> BatchLoss:
-    """L_ins + lambda w(t) L_inv of each anchor (features BxD, numbers `index` B) against the bank (NxD).
+    """L_ins + lambda w(t) L_inv of each anchor: features BxD of the images `index` (B), against the bank (NxD).
 
-    `near` are the similarities of N_M(i) (BxM) and `near_index` its row numbers, ascending; with None, `near` is BxN,
-    every row is in the sums ("without hard negatives"), and it is overwritten. Without positives, L_inv is 0.
-    With `part`, `bank` holds some of the rows alone, and `near_index` must be given.
-    About `chunk` numbers of `near`, but no less than a sixteenth, are worked on at a time, so that copies stay small.
-    Source: equations 4 to 7; dL_ins/dv = (1/tau) (sum_n p_n b_n - b_i), and L_inv likewise.
+    The objectives call it once a step. If `near` is of all rows ("without hard negatives"), its similarities are
+    overwritten. Without positives L_inv is 0. With `row_range`, `bank` is this rank's rows alone, and `near` must have
+    row numbers. Source: equations 4 to 7.
     """
-    step = max(1, len(index) // 16, chunk // near.shape[1])
-    parts = []
+    # Anchors are taken some at a time, so that copies of `near` stay small; on a GPU launches cost more than copies.
+    step = max(1, len(index) // 16, (1 << (24 if features.is_cuda else 17)) // near.similarity.shape[1])
+    chunks = []
     for start in range(0, len(index), step):
         rows = slice(start, start + step)
-        places = None if near_index is None else near_index[rows]
-        some = None if positives is None else Positives(*(value[rows] for value in positives))
-        parts.append(_chunk_loss(features[rows], bank, index[rows], near[rows], places, some, weighing, part))
-    loss = BatchLoss(*(torch.cat(column) for column in zip(*parts, strict=True)))
-    return loss if near_index is not None else loss._replace(gradient=loss.gradient.addmm_(near, bank))
+        chunk_near = Nearest(near.similarity[rows], None if near.index is None else near.index[rows])
+        chunk_positives = None if positives is None else Positives(*(value[rows] for value in positives))
+        chunks.append(_chunk_loss(features[rows], bank, index[rows], chunk_near, chunk_positives, options, row_range))
+    loss = BatchLoss(*(torch.cat(values) for values in zip(*chunks, strict=True)))
+    return loss if near.index is not None else loss._replace(gradient=loss.gradient.addmm_(near.similarity, bank))
 
 
 def _chunk_loss(
     features: Tensor,
     bank: Tensor,
     index: Tensor,
-    near: Tensor,
-    near_index: Tensor | None,
+    near: Nearest,
     positives: Positives | None,
-    weighing: Weighing,
-    part: Part | None,
+    options: LossOptions,
+    row_range: RowRange | None,
 ) -> BatchLoss:
-    """`batch_loss` of some anchors; with all rows, `near` becomes their weights, whose sum the gradient still lacks."""
-    own = selected_similarities(features, bank, index[:, None], part=part)[:, 0]
-    terms = instance_loss(own, near, weighing.temperature, weighing.eps)
-    invariance, by_own, by_near = torch.zeros_like(own), terms.by_own, terms.by_near
+    """`batch_loss` of some anchors. If `near` is of all rows, it is overwritten with their weights.
+
+    The gradient then lacks the sum of all rows under these weights, which `batch_loss` adds.
+    """
+    own = selected_similarities(features, bank, index[:, None], row_range=row_range)[:, 0]
+    instance = instance_loss(own, near.similarity, options.temperature, options.eps)
+    invariance, by_own, by_near = torch.zeros_like(own), instance.by_own, instance.by_near
     lists, weights = [index[:, None]], [by_own[:, None]]
     if positives is not None:
-        similarity = selected_similarities(features, bank, positives.index, part=part)
-        columns, mask = extreme_positives(similarity, positives.mask, weighing.num_positives, hardest=weighing.hardest)
-        hard = similarity.gather(1, columns)
-        second = _invariance(own, index, near, near_index, positives, hard, mask, weighing)
-        invariance, factor = second.loss, weighing.invariance
-        by_near.add_(second.by_near, alpha=factor)
-        weights = [(by_own + factor * second.by_own)[:, None], factor * second.by_hard]
+        similarity = selected_similarities(features, bank, positives.index, row_range=row_range)
+        columns, mask = extreme_positives(similarity, positives.mask, options.num_positives, hardest=options.hardest)
+        hard = similarity.gather(1, columns).masked_fill(~mask, -torch.inf)
+        terms = _invariance(own, index, near, positives, hard, options)
+        invariance, factor = terms.loss, options.invariance_weight
+        by_near.add_(terms.by_near, alpha=factor)
+        weights = [(by_own + factor * terms.by_own)[:, None], factor * terms.by_hard]
         lists.append(positives.index.gather(1, columns))
-    if near_index is None:
-        near.copy_(by_near)
+    if near.index is None:
+        near.similarity.copy_(by_near)
     else:
-        lists, weights = [*lists, near_index], [*weights, by_near]
-    return BatchLoss(terms.loss, invariance, weighted_rows(torch.cat(weights, 1), bank, torch.cat(lists, 1), part=part))
+        lists, weights = [*lists, near.index], [*weights, by_near]
+    gradient = weighted_rows(torch.cat(weights, 1), bank, torch.cat(lists, 1), row_range=row_range)
+    return BatchLoss(instance.loss, invariance, gradient)
 
 
 def _invariance(
-    own: Tensor,
-    index: Tensor,
-    near: Tensor,
-    near_index: Tensor | None,
-    positives: Positives,
-    hard: Tensor,
-    hard_mask: Tensor,
-    weighing: Weighing,
+    own: Tensor, index: Tensor, near: Nearest, positives: Positives, hard: Tensor, options: LossOptions
 ) -> InvarianceTerms:
-    """L_inv against the background that is asked for."""
+    """L_inv with the background of `options`; `own` (B) and `hard` (BxP) are the similarities of own row and hard positives."""
     mask, subtract = None, None
-    if weighing.background == "exact":
-        mask = ~_member(near, near_index, positives.index, positives.mask)
-    elif weighing.background == "official":
-        mask = ~_member(near, near_index, index[:, None], torch.ones_like(index[:, None], dtype=torch.bool))
-        subtract = own.masked_fill(~mask.all(1), -torch.inf)  # its term is taken off even where it is not among them
+    if options.background == "exact":
+        mask = ~_member(near, positives.index, positives.mask)
+    elif options.background == "official":
+        mask = ~_member(near, index[:, None], torch.ones_like(index[:, None], dtype=torch.bool))
+        subtract = own.masked_fill(~mask.all(1), -torch.inf)  # the own term is subtracted even where N_M lacks it
+    with_hard = options.background == "exact"
     return invariance_loss(
-        hard,
-        hard_mask,
-        near,
-        mask,
-        weighing.temperature,
-        with_hard=weighing.background == "exact",
-        subtract=subtract,
-        eps=weighing.eps,
+        hard, near.similarity, mask, options.temperature, with_hard=with_hard, subtract=subtract, eps=options.eps
     )
 
 
-def _member(near: Tensor, places: Tensor | None, positives: Tensor, mask: Tensor) -> Tensor:
-    if places is not None:
-        return membership(places, positives, mask)
-    member = torch.zeros(near.shape[0], near.shape[1] + 1, dtype=torch.bool, device=near.device)
-    return member.scatter_(1, positives.masked_fill(~mask, near.shape[1]), True)[:, :-1]
+def _member(near: Nearest, positives: Tensor, mask: Tensor) -> Tensor:
+    """A mask BxM: which of the nearest rows are among the positives (row numbers and mask, BxQ)."""
+    if near.index is not None:
+        return membership(near.index, positives, mask)
+    num_rows = near.similarity.shape[1]
+    member = torch.zeros(len(near.similarity), num_rows + 1, dtype=torch.bool, device=near.similarity.device)
+    return member.scatter_(1, positives.masked_fill(~mask, num_rows), True)[:, :-1]

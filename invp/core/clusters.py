@@ -7,17 +7,18 @@ from torch import Tensor
 
 
 class Clusters(NamedTuple):
-    """Centroids (KxD, not normalised), the cluster of each row (N, int64), its distance to that centroid (N)."""
+    """What k-means found for N rows."""
 
-    centroids: Tensor
-    cluster: Tensor
-    distance: Tensor
+    centroids: Tensor  # KxD, not normalised
+    cluster: Tensor  # N int64: the cluster of each row
+    distance: Tensor  # N: the distance of each row to its centroid
 
 
 def kmeans(rows: Tensor, num_clusters: int, *, seed: int, iterations: int = 20) -> Clusters:
-    """The k-means clusters of the rows (NxD), a function of rows and seed; on a GPU where the rows and faiss are there.
+    """The k-means clusters of the rows (NxD), a function of rows and seed alone. N must be at least `num_clusters`.
 
-    Needs N >= K. Of more than 256 rows a cluster, faiss fits the centroids to a sample.
+    It runs on a GPU if the rows lie there and faiss can use it. Beyond 256 rows a cluster, faiss fits the centroids to
+    a sample of the rows.
     """
     import faiss  # an optional dependency
 
@@ -27,5 +28,5 @@ def kmeans(rows: Tensor, num_clusters: int, *, seed: int, iterations: int = 20) 
     fit.train(data)
     squared, cluster = fit.index.search(data, 1)
     distance = torch.from_numpy(squared[:, 0]).clamp(min=0).sqrt()
-    values = torch.from_numpy(fit.centroids), torch.from_numpy(cluster[:, 0]), distance
-    return Clusters(*(value.to(rows.device) for value in values))
+    tensors = torch.from_numpy(fit.centroids), torch.from_numpy(cluster[:, 0]), distance
+    return Clusters(*(tensor.to(rows.device) for tensor in tensors))

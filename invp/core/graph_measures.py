@@ -1,6 +1,7 @@
-"""Measures of a k-nearest-neighbour graph, vectorised. N nodes, K neighbours.
+"""Measures of a k-nearest-neighbour graph. N nodes, K neighbours, C classes.
 
-A graph is a table of numbers NxK: row i holds the neighbours of node i, nearest first, itself excluded.
+A graph is a table of row numbers, NxK: row i holds the neighbours of node i, nearest first, without i itself. Labels
+are N.
 """
 
 import numpy as np
@@ -10,37 +11,40 @@ from scipy.sparse.csgraph import connected_components
 
 
 def adjacency(neighbours: NDArray) -> sparse.csr_array:
-    """The directed adjacency matrix of the table, NxN with 1 for each edge."""
+    """The adjacency matrix of the directed graph: NxN, sparse, 1 for each edge."""
     n, k = neighbours.shape
     pointers = np.arange(0, n * k + 1, k)
     return sparse.csr_array((np.ones(n * k, np.int8), neighbours.ravel(), pointers), shape=(n, n))
 
 
 def same_class_share(neighbours: NDArray, labels: NDArray) -> float:
-    """The share of edges that stay in a class."""
+    """The share of edges whose ends have the same label."""
     return float((labels[neighbours] == labels[:, None]).mean())
 
 
 def in_degree(neighbours: NDArray) -> NDArray:
-    """How often each node is a neighbour, N."""
+    """How many nodes each node is a neighbour of: N."""
     return np.bincount(neighbours.ravel(), minlength=len(neighbours))
 
 
 def skewness(values: NDArray) -> float:
-    """The third standardised moment: 0 for even in-degrees, large where few nodes are hubs. Source: Radovanovic et al., JMLR 2010."""
+    """The third standardised moment of in-degrees: 0 if they are symmetric, large if few nodes are hubs.
+
+    Source: Radovanovic et al., JMLR 2010.
+    """
     centred = values - values.mean()
     deviation = centred.std()
     return float((centred**3).mean() / deviation**3) if deviation > 0 else 0.0
 
 
 def mutual_share(neighbours: NDArray) -> float:
-    """The share of edges whose reverse is an edge too."""
+    """The share of edges that also run the other way."""
     graph = adjacency(neighbours)
     return float(graph.multiply(graph.T).sum(dtype=np.int64) / graph.nnz)
 
 
 def num_components(neighbours: NDArray, *, mutual: bool = False) -> int:
-    """The number of weakly connected components, or of those by mutual edges alone."""
+    """The number of weakly connected components; with `mutual`, of the graph of edges that also run the other way."""
     graph = adjacency(neighbours)
     if mutual:
         graph = graph.multiply(graph.T)
@@ -48,22 +52,25 @@ def num_components(neighbours: NDArray, *, mutual: bool = False) -> int:
 
 
 def overlap(neighbours: NDArray, others: NDArray) -> NDArray:
-    """The share of each node's neighbours that are its neighbours in another graph of the same nodes too, N."""
+    """The share of each node's neighbours that are its neighbours in another graph of the same nodes too: N."""
     width = min(neighbours.shape[1], others.shape[1])
-    one, two = np.sort(neighbours[:, :width], 1), np.sort(others[:, :width], 1)
-    both = np.sort(np.concatenate([one, two], 1), 1)
+    both = np.sort(np.concatenate([neighbours[:, :width], others[:, :width]], 1), 1)
     return (both[:, 1:] == both[:, :-1]).sum(1) / width
 
 
 def class_confusion(neighbours: NDArray, labels: NDArray, num_classes: int) -> NDArray:
-    """The share of the edges of each class that end in each class, num_classes x num_classes; rows sum to 1 (or 0)."""
+    """The share of the edges of each class (row) that end in each class (column): CxC; a row sums to 1, or 0 without edges."""
     pairs = np.repeat(labels, neighbours.shape[1]) * num_classes + labels[neighbours].ravel()
     counts = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
     return counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
 
 def measures(neighbours: NDArray, labels: NDArray | None, previous: NDArray | None) -> dict[str, float]:
-    """Every measure of one snapshot as a number; those that need labels (N, -1 for none) or the stage before only with them."""
+    """Every measure of the graph of one stage, by name.
+
+    Those of classes are left out unless every label is known (-1: unknown); the overlap with the graph of the stage
+    before is left out without `previous`.
+    """
     degree = in_degree(neighbours)
     result = {
         "mutual_share": mutual_share(neighbours),

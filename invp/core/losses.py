@@ -1,8 +1,8 @@
-"""Equations 4 to 7 in closed form: per anchor the loss and its derivative by each similarity, without autograd.
+"""Equations 4 to 7 in closed form: the loss of each anchor and its derivative by each similarity, without autograd.
 
-B anchors, M background rows, P hard positives, D dimensions. A similarity is b_j.v_i, so that the
-gradient by the feature is the sum of the bank rows under these derivatives. Nothing is exponentiated before its maximum
-is subtracted.
+B anchors, M nearest rows, P hard positives, D dimensions. A similarity is b_j.v_i, so the gradient by the feature is
+the sum of the bank rows, each weighted with the derivative by its similarity. The largest similarity is subtracted
+before anything is exponentiated, so nothing overflows.
 """
 
 import math
@@ -16,26 +16,26 @@ RAMPS = ("binary", "gaussian", "constant")
 
 
 class InstanceTerms(NamedTuple):
-    """L_ins per anchor and its derivatives by the anchor's own similarity (B) and those of the background (BxM)."""
+    """L_ins of each anchor, and its derivatives by similarities."""
 
-    loss: Tensor
-    by_own: Tensor
-    by_near: Tensor
+    loss: Tensor  # B
+    by_own: Tensor  # B, by that of the anchor's own row
+    by_near: Tensor  # BxM, by those of the nearest rows, or of the noise rows
 
 
 class InvarianceTerms(NamedTuple):
-    """L_inv per anchor and its derivatives by the similarities of hard positives (BxP), near rows (BxM), own (B)."""
+    """L_inv of each anchor, and its derivatives by similarities."""
 
-    loss: Tensor
-    by_hard: Tensor
-    by_near: Tensor
-    by_own: Tensor
+    loss: Tensor  # B
+    by_hard: Tensor  # BxP, by those of the hard positives
+    by_near: Tensor  # BxM, by those of the nearest rows
+    by_own: Tensor  # B, by that of the anchor's own row
 
 
 def ramp(name: str, epoch: int, last_epoch: int) -> float:
-    """The weight w(t) of L_inv in an epoch (counted from 1): 0 up to `last_epoch` and 1 afterwards, or a smooth rise.
+    """The weight w(t) of L_inv in epoch t, counted from 1; `last_epoch` is T, `name` one of RAMPS.
 
-    binary: t > T; gaussian: exp(-5 (1 - t/T)^2) up to T, then 1; constant: 1.
+    binary: 0 up to T, then 1; gaussian: exp(-5 (1 - t/T)^2) up to T, then 1; constant: 1.
     """
     if name == "binary":
         return float(epoch > last_epoch)
@@ -60,7 +60,6 @@ def instance_loss(own: Tensor, near: Tensor, temperature: float, eps: float = 0.
 
 def invariance_loss(
     hard: Tensor,
-    hard_mask: Tensor,
     near: Tensor,
     near_mask: Tensor | None,
     temperature: float,
@@ -71,17 +70,18 @@ def invariance_loss(
 ) -> InvarianceTerms:
     """The invariance loss of each anchor from the similarities of its hard positives (BxP) and nearest rows (BxM).
 
-    L_inv = -log(sum_h exp(h/tau) / sum_n exp(n/tau) + eps), equations 4 and 5 with eps = 0. The denominator runs over
-    the near rows under their mask and, `with_hard`, over the hard positives: B = (N_M \\ N) u N_h. `subtract` (B, -inf
-    for nothing) is a similarity whose term is taken off it. An anchor without positives has loss and derivatives 0.
+    L_inv = -log(sum_h exp(h/tau) / sum_n exp(n/tau) + eps); equations 4 and 5 have eps = 0. In `hard`, -inf stands
+    where an anchor has fewer than P positives; one that has none has loss and derivatives 0. The denominator is the sum
+    over the nearest rows that `near_mask` keeps (None: all) and, `with_hard`, over the hard positives: B = (N_M \\ N) u
+    N_h. From it exp(subtract/tau) is subtracted, where `subtract` (B) is a similarity, or -inf for nothing.
     """
+    has_positives = (hard != -torch.inf).any(1)
     top = near.amax(1)
-    hard = ((hard - top[:, None]) / temperature).masked_fill(~hard_mask, -torch.inf)
+    hard = (hard - top[:, None]) / temperature
     near = (near - top[:, None]).div_(temperature)
     if near_mask is not None:
         near = near.masked_fill_(~near_mask, -torch.inf)
-    some = hard_mask.any(1)
-    numerator = torch.where(some, torch.logsumexp(hard, 1), 0.0)
+    numerator = torch.where(has_positives, torch.logsumexp(hard, 1), 0.0)
     denominator = torch.logsumexp(near, 1)
     if with_hard:
         denominator = torch.logaddexp(denominator, numerator)
@@ -91,12 +91,12 @@ def invariance_loss(
         denominator = denominator + torch.log1p(-torch.exp(subtract - denominator))
         by_own = -torch.exp(subtract - denominator)
     loss, scale = _minus_log(numerator - denominator, eps)
-    scale = torch.where(some, scale / temperature, 0.0)
+    scale = torch.where(has_positives, scale / temperature, 0.0)
     by_near = near.sub_(denominator[:, None]).exp_().mul_(scale[:, None])
     by_hard = torch.exp(hard - numerator[:, None]).neg_()
     if with_hard:
         by_hard += torch.exp(hard - denominator[:, None])
-    return InvarianceTerms(torch.where(some, loss, 0.0), by_hard * scale[:, None], by_near, by_own * scale)
+    return InvarianceTerms(torch.where(has_positives, loss, 0.0), by_hard * scale[:, None], by_near, by_own * scale)
 
 
 def noise_contrastive_loss(
@@ -104,8 +104,8 @@ def noise_contrastive_loss(
 ) -> InstanceTerms:
     """The noise-contrastive instance loss of each anchor from its own similarity (B) and those of m noise rows (Bxm).
 
-    P(j|v) = exp(s_j/tau) / Z, h = P / (P + m/N); L = -log h(own) - sum log(1 - h(noise)). `log_partition` is log Z,
-    B or a scalar. Source: Wu et al., CVPR 2018, equations 4 to 7.
+    P(j|v) = exp(s_j/tau) / Z, h = P / (P + m/N), with N = `num_samples`; L = -log h(own) - sum log(1 - h(noise)).
+    `log_partition` is log Z: one for each anchor (B), or a scalar. Source: Wu et al., CVPR 2018, equations 4 to 7.
     """
     shift = log_partition + math.log(noise.shape[1] / num_samples)
     own_logit = own / temperature - shift
@@ -115,7 +115,7 @@ def noise_contrastive_loss(
 
 
 def attach_gradient(features: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
-    """The scalar `loss`, whose derivative by the features (BxD) is the given `gradient` (BxD)."""
+    """The scalar `loss` as a node of autograd, whose derivative by the features (BxD) is the given `gradient` (BxD)."""
     return _ClosedForm.apply(features, loss, gradient.to(features.dtype))
 
 

@@ -5,37 +5,37 @@ from numpy.typing import NDArray
 
 
 def topk_accuracy(scores: NDArray, labels: NDArray, k: int) -> float:
-    """The share in % of rows of `scores` (QxC) whose label (Q) is among the k highest; of equal scores the lower class comes first.
+    """The share in % of test images whose label (Q) is among the k classes of highest score (QxC).
 
-    With k of at least C it is 100.
+    Of equal scores the lower class number comes first. Where k is C or more, the share is 100.
     """
     own = scores[np.arange(len(labels)), labels][:, None]
     lower = np.arange(scores.shape[1])[None] < labels[:, None]
-    ahead = (scores > own).sum(1) + ((scores == own) & lower).sum(1)
-    return 100 * float((ahead < k).mean())
+    rank = (scores > own).sum(1) + ((scores == own) & lower).sum(1)
+    return 100 * float((rank < k).mean())
 
 
 def confusion_matrix(predicted: NDArray, labels: NDArray, num_classes: int) -> NDArray:
-    """Counts, CxC: a row is a true class, a column a predicted one."""
+    """Counts of images by true class (row) and predicted class (column): CxC, from the class numbers of each (Q)."""
     return np.bincount(labels * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def accuracy_by_class(confusion: NDArray) -> list[float | None]:
-    """The share in % of each class that is right; None for a class without images."""
+    """The share in % of each class that was predicted right, from a confusion matrix; None for an empty class."""
     counts = confusion.sum(1)
     return [100 * float(right / n) if n else None for right, n in zip(confusion.diagonal(), counts, strict=True)]
 
 
 def mean_per_class(confusion: NDArray) -> float:
-    """The mean in % over the classes that have images."""
+    """The mean accuracy in % over the classes that have images, from a confusion matrix."""
     return float(np.mean([value for value in accuracy_by_class(confusion) if value is not None]))
 
 
 def average_precision(scores: NDArray, positive: NDArray, *, points: int = 0) -> float:
-    """Average precision in % of scores (Q) for positives (Q, bool); NaN without a positive. Equal scores count in the order given.
+    """Average precision in % of one class, from the scores (Q) and the true answers (Q, bool); NaN if none is true.
 
-    The area under the monotone envelope of precision over recall (VOC since 2010), or with `points` = 11 the mean of the envelope
-    at the recalls 0, 0.1 ... 1 (VOC2007).
+    It is the area under the monotone envelope of precision over recall (VOC since 2010) or, with `points` = 11, the
+    mean of the envelope at the recalls 0, 0.1 ... 1 (VOC2007). Images of equal score are ranked in the order given.
     """
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(positive[order])
@@ -44,41 +44,43 @@ def average_precision(scores: NDArray, positive: NDArray, *, points: int = 0) ->
     recall, precision = hits / hits[-1], hits / np.arange(1, len(hits) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     if points:
-        # Recalls are ratios of counts: compare counts, so that 3 of 10 reaches 0.3.
+        # Counts are compared, not their ratios, so that 3 hits of 10 reach a recall of 0.3.
         reached = [hits * (points - 1) >= step * hits[-1] for step in range(points)]
         return 100 * float(np.mean([envelope[at].max() for at in reached]))
     return 100 * float((np.diff(recall, prepend=0.0) * envelope).sum())
 
 
 def nearest_by_class(rows: NDArray, labels: NDArray, anchors: NDArray, count: int) -> tuple[NDArray, NDArray]:
-    """Similarities of each anchor (numbers of unit rows NxD) to its `count` nearest of the same class and of all others, anchors x count.
+    """Similarities of A anchors to the `count` nearest images of the same class, and of all other classes: A x count each.
 
-    Anchors without so many images on either side are left out.
+    `rows` are unit vectors (NxD), `labels` N, `anchors` row numbers (A). An anchor is left out if either kind has fewer
+    than `count` images. The nearest come first.
     """
     same, other = [], []
-    for part in np.array_split(anchors, max(1, len(anchors) // 500)):
-        similarities = rows[part] @ rows.T
-        own = labels[part][:, None] == labels[None]
-        itself = np.zeros_like(own)
-        itself[np.arange(len(part)), part] = True
-        enough = ((own & ~itself).sum(1) >= count) & ((~own).sum(1) >= count)
-        for found, allowed in ((same, own & ~itself), (other, ~own)):
+    for chunk in np.array_split(anchors, max(1, len(anchors) // 500)):
+        similarities = rows[chunk] @ rows.T
+        same_class = labels[chunk][:, None] == labels[None]
+        itself = np.zeros_like(same_class)
+        itself[np.arange(len(chunk)), chunk] = True
+        enough = ((same_class & ~itself).sum(1) >= count) & ((~same_class).sum(1) >= count)
+        for results, allowed in ((same, same_class & ~itself), (other, ~same_class)):
             values = np.where(allowed, similarities, -np.inf)[enough]
-            found.append(-np.sort(-values, 1)[:, :count])
+            results.append(-np.sort(-values, 1)[:, :count])
     return np.concatenate(same), np.concatenate(other)
 
 
 def overlap(first: NDArray, second: NDArray, bins: int = 100) -> float:
-    """The area that the histograms of two sets of similarities share: 0 apart, 1 equal. `bins` divide [-1, 1]."""
+    """The area that the normalised histograms of two sets of similarities share, from 0 to 1. `bins` divide [-1, 1]."""
     edges = np.linspace(-1, 1, bins + 1)
     shares = [np.histogram(np.clip(values, -1, 1), edges)[0] / values.size for values in (first, second)]
     return float(np.minimum(*shares).sum())
 
 
 def weighted_votes(similarities: NDArray, labels: NDArray, temperature: float, num_classes: int) -> NDArray:
-    """The summed weights of each class, Q x num_classes, from similarities and labels of the neighbours (QxK).
+    """The votes for each class by weighted kNN, QxC: the sum of exp(similarity/tau) over the neighbours of that class.
 
-    Weights are taken relative to the nearest, which changes no order of classes and cannot overflow.
+    Similarities and labels of the neighbours are QxK, the nearest first. Weights are relative to that of the nearest:
+    this keeps the order of classes and cannot overflow.
     """
     weights = np.exp((similarities - similarities[:, :1]) / temperature).astype(np.float64)
     rows = np.arange(len(labels))[:, None]

@@ -1,16 +1,17 @@
-"""Exact nearest rows. N rows, B queries, D dimensions, k neighbours; similarity is the dot product."""
+"""Exact search for nearest rows. N rows, B queries, D dimensions, k neighbours; a similarity is a dot product."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-ABSENT = -1  # the index of a neighbour that does not exist
+ABSENT = -1  # stands in a table of row numbers where there is no neighbour
 
 
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of each row of `values` (BxN): values and columns, Bxk each, in ascending order of the column.
 
-    Exact. Of equal values at the boundary the lowest columns are kept (on a GPU: any). With NaN, any are kept.
+    Exact. Where the k-th and later values are equal, the lowest columns are kept (on a GPU: any). A row with NaN keeps
+    any k columns. With k > N all N come back.
     """
     k = min(k, values.shape[1])
     if k == values.shape[1]:
@@ -21,7 +22,11 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _columns_on_cpu(values: Tensor, k: int, stride: int = 16) -> Tensor:
-    """The columns of the k largest: a bound from every 16th column, then an exact choice among what reaches it."""
+    """The columns Bxk of the k largest, by NumPy.
+
+    Every 16th column gives a lower bound, and the k are chosen among the columns that reach it. Where fewer than k do, the
+    exact bound is used.
+    """
     rows = values.detach().numpy()
     num_columns = rows.shape[1]
     sampled = -(-num_columns // stride)
@@ -34,7 +39,7 @@ def _columns_on_cpu(values: Tensor, k: int, stride: int = 16) -> Tensor:
         sample = row[::stride].copy()
         sample.partition(sampled - rank)
         candidates = np.flatnonzero(row >= sample[sampled - rank])
-        if len(candidates) < k:  # the sample misled
+        if len(candidates) < k:  # the sampled bound was too high
             candidates = np.flatnonzero(row >= np.partition(row, num_columns - k)[num_columns - k])
         if len(candidates) < k:  # the row holds NaN
             candidates = np.sort(np.argpartition(row, num_columns - k)[num_columns - k :])
@@ -43,7 +48,7 @@ def _columns_on_cpu(values: Tensor, k: int, stride: int = 16) -> Tensor:
 
 
 def _trim(row: np.ndarray, candidates: np.ndarray, k: int) -> np.ndarray:
-    """The k largest of the candidates in ascending order; of equal values at the boundary the lowest columns."""
+    """Of the candidate columns of `row` those of the k largest values, ascending; of equal values the lowest columns."""
     values = row[candidates]
     bound = np.partition(values, len(values) - k)[len(values) - k]
     keep = values > bound
@@ -53,7 +58,10 @@ def _trim(row: np.ndarray, candidates: np.ndarray, k: int) -> np.ndarray:
 
 
 def _columns_by_groups(values: Tensor, k: int) -> Tensor:
-    """The columns of the k largest without synchronising: they lie in the k groups with the largest maxima."""
+    """The columns Bxk of the k largest, for a GPU: they lie in the k groups of columns with the largest maxima.
+
+    No step waits for the host, as one with a data-dependent shape would.
+    """
     num_columns = values.shape[1]
     groups = max(1, int((num_columns / k) ** 0.5))
     width = num_columns // groups
@@ -68,11 +76,11 @@ def _columns_by_groups(values: Tensor, k: int) -> Tensor:
 
 
 def similarities(queries: Tensor, rows: Tensor, buffer: Tensor | None = None) -> Tensor:
-    """The dot products of B queries and N rows (BxN), written into a flat buffer where that is large enough."""
-    needed = len(queries) * len(rows)
-    if buffer is None or buffer.numel() < needed:
+    """The similarities BxN of queries (BxD) and rows (NxD), in the memory of the flat `buffer` if it is large enough."""
+    size = len(queries) * len(rows)
+    if buffer is None or buffer.numel() < size:
         return queries @ rows.T
-    return torch.mm(queries, rows.T, out=buffer[:needed].view(len(queries), len(rows)))
+    return torch.mm(queries, rows.T, out=buffer[:size].view(len(queries), len(rows)))
 
 
 def top_k(
@@ -87,39 +95,40 @@ def top_k(
 ) -> tuple[Tensor, Tensor]:
     """The k rows (NxD) nearest to each query (BxD): similarities and row numbers, Bxk each, ascending in row number.
 
-    `exclude` (B) names one row for each query that is never returned: where k is N, it comes back with similarity -inf.
-    `block` rows are searched at a time; `buffer` is flat memory of at least B x block numbers; `offset` is added to
-    row numbers, and `exclude` counts with it, so that the searches of parts of a bank can be merged.
+    `exclude` (B) is a row number for each query that gets similarity -inf, so that it comes back only if k is N.
+    `block` rows are searched at a time. `buffer` is flat memory for B x `block` numbers. `offset` is the number of the
+    first row: so the results of searches in ranges of a bank can be merged.
     """
     block = min(block or len(rows), max(len(rows), 1))
     best: tuple[Tensor, Tensor] | None = None
     for start in range(0, len(rows), block):
-        part = similarities(queries, rows[start : start + block], buffer)
+        block_values = similarities(queries, rows[start : start + block], buffer)
         if exclude is not None:
             local = exclude - offset - start
-            inside = (local >= 0) & (local < part.shape[1])
-            column = local.clamp(0, part.shape[1] - 1)[:, None]
-            part.scatter_(1, column, part.gather(1, column).masked_fill(inside[:, None], -torch.inf))
-        values, columns = largest(part, k)
-        columns = columns + (start + offset)
+            inside = (local >= 0) & (local < block_values.shape[1])
+            column = local.clamp(0, block_values.shape[1] - 1)[:, None]
+            block_values.scatter_(1, column, block_values.gather(1, column).masked_fill(inside[:, None], -torch.inf))
+        values, columns = largest(block_values, k)
+        indices = columns + (start + offset)
         if best is not None:
-            values, columns = merge_topk(torch.cat([best[0], values], 1), torch.cat([best[1], columns], 1), k)
-        best = values, columns
+            values, indices = merge_topk(torch.cat([best[0], values], 1), torch.cat([best[1], indices], 1), k)
+        best = values, indices
     assert best is not None, "a search needs at least one row"
     return best
 
 
 def merge_topk(values: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of candidates (BxC values and their row numbers), ascending in row number."""
-    chosen, columns = largest(values, k)
+    """The k nearest of C candidates: similarities and row numbers, from BxC to Bxk, ascending in row number."""
+    kept, columns = largest(values, k)
     indices, order = indices.gather(1, columns).sort(1)
-    return chosen.gather(1, order), indices
+    return kept.gather(1, order), indices
 
 
 def nearest_first(values: Tensor, indices: Tensor, k: int, *, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The first k of candidates (BxC) in falling similarity without `exclude` (B): values and row numbers, Bxk each.
+    """The k most similar of C candidates, the most similar first: similarities and row numbers, from BxC to Bxk.
 
-    Where fewer than k exist, the rest is -inf and ABSENT.
+    `exclude` (B) is a row number for each anchor that is left out. Where fewer than k remain, -inf and ABSENT are
+    returned.
     """
     width = min(k + (exclude is not None), values.shape[1])
     values, order = values.topk(width)
@@ -137,9 +146,9 @@ def nearest_first(values: Tensor, indices: Tensor, k: int, *, exclude: Tensor | 
 
 
 def knn_graph(rows: Tensor, k: int, *, query_block: int = 1024, block: int = 131072) -> tuple[Tensor, Tensor]:
-    """The k nearest others of every row (NxD): similarities and row numbers, Nxk each, nearest first, itself excluded.
+    """The k rows nearest to each row (NxD), itself left out: similarities and row numbers, Nxk each, nearest first.
 
-    Exact, in blocks of queries and of rows. Where N <= k, missing neighbours are -inf and ABSENT.
+    Exact, in blocks of queries and of rows. Where there are no k other rows, -inf and ABSENT are returned.
     """
     num_rows = len(rows)
     values = rows.new_empty(num_rows, k)

@@ -1,4 +1,7 @@
-"""Recursive discovery of positives on a directed graph. N samples, B anchors, k neighbours, Q places."""
+"""Discovery of positives by walks on the directed graph. N samples, B anchors, k neighbours, l steps.
+
+A table of positives has Q = k + k^2 + ... + k^l columns: one for each walk of at most l steps.
+"""
 
 from typing import NamedTuple
 
@@ -9,18 +12,18 @@ from invp.core.neighbours import ABSENT
 
 
 class Positives(NamedTuple):
-    """The discovered positives of B anchors in Q places."""
+    """The discovered positives of B anchors, a row of Q columns for each. Where `mask` is False, there is none."""
 
-    index: Tensor  # BxQ int64; 0 in places that hold none
-    mask: Tensor  # BxQ bool; False in places that hold none
+    index: Tensor  # BxQ int64, row numbers; 0 where there is none
+    mask: Tensor  # BxQ bool
     distance: Tensor  # BxQ int8: steps from the anchor, 1..l
 
 
 def discover(table: Tensor, anchors: Tensor, steps: int, *, union: bool = True) -> Positives:
-    """The positives of each anchor: all nodes within graph distance `steps`, without repeats and without the anchor.
+    """The positives of each anchor: all nodes that `steps` steps or fewer lead to, once each and without the anchor.
 
-    `table` (Nxk, ABSENT for none) holds each node's neighbours, `anchors` is B. With `union` False the lists are
-    concatenated as in the authors' code: repeats and returns to the anchor stay and count several times.
+    `table` (Nxk) holds the neighbours of each node, ABSENT where there is none; `anchors` (B) are row numbers. With
+    `union` False every walk counts, as in the authors' code: a node comes as often as walks end in it, the anchor too.
     Source: equation 3, S_1 = N_k(i), S_{s+1} = S_s u N_k(S_s), N(i) = S_l.
     """
     levels = [table[anchors]]
@@ -30,11 +33,11 @@ def discover(table: Tensor, anchors: Tensor, steps: int, *, union: bool = True) 
         levels.append(following.flatten(1))
     index = torch.cat(levels, 1)
     widths = torch.tensor([level.shape[1] for level in levels], device=table.device)
-    number = torch.arange(1, steps + 1, dtype=torch.int8, device=table.device)
-    distance = torch.repeat_interleave(number, widths, output_size=index.shape[1]).expand_as(index)
+    distances = torch.arange(1, steps + 1, dtype=torch.int8, device=table.device)
+    distance = torch.repeat_interleave(distances, widths, output_size=index.shape[1]).expand_as(index)
     mask = index != ABSENT
     if union:
-        index, order = index.sort(dim=1, stable=True)  # stable: of equals the nearest comes first
+        index, order = index.sort(dim=1, stable=True)  # stable: of equal nodes the one at the shortest distance comes first
         distance = distance.gather(1, order)
         mask = (index != ABSENT) & (index != anchors[:, None])
         mask[:, 1:] &= index[:, 1:] != index[:, :-1]

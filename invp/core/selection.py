@@ -1,4 +1,7 @@
-"""Hard positives, membership, and rows chosen from the bank. B anchors, N rows, M nearest rows, Q positives."""
+"""Hard positives, membership in sets, chosen rows of the bank, and draws without a random state.
+
+B anchors, N rows, D dimensions, M nearest rows, P hard positives; Q columns in a table of row numbers.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,88 +11,97 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class Part(NamedTuple):
-    """A bank of which these rows are a part: the number of the first, and the sum of a tensor over all parts."""
+class RowRange(NamedTuple):
+    """Which rows of a bank this rank holds, where the bank is sharded over ranks.
+
+    `start` is the number of the first row. `sum_over_ranks` adds up a tensor over all ranks and returns the sum on
+    each.
+    """
 
     start: int
-    total: Callable[[Tensor], Tensor]
+    sum_over_ranks: Callable[[Tensor], Tensor]
 
     def local(self, index: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
-        """Where the rows `index` lie in this part (0 for those elsewhere), and which of them lie here."""
-        place = index - self.start
-        inside = (place >= 0) & (place < num_rows)
-        return place.masked_fill(~inside, 0), inside
+        """Row numbers within this range for the bank's row numbers `index`, and a mask of those that lie in it.
+
+        `num_rows` is the length of the range. Row numbers outside it become 0.
+        """
+        local = index - self.start
+        inside = (local >= 0) & (local < num_rows)
+        return local.masked_fill(~inside, 0), inside
 
 
 def selected_similarities(
-    features: Tensor, bank: Tensor, index: Tensor, *, part: Part | None = None, block: int = 1 << 24
+    features: Tensor, bank: Tensor, index: Tensor, *, row_range: RowRange | None = None, block: int = 1 << 24
 ) -> Tensor:
-    """The dot products of each feature (BxD) with the bank rows (NxD) of its list `index` (BxQ): BxQ.
+    """The similarities BxQ of each feature (BxD) to the bank rows (NxD) that its row of `index` (BxQ) names.
 
-    At most about `block` numbers of gathered rows are held at a time. With `part`, `bank` holds some of the rows alone.
+    At most about `block` numbers of gathered rows are held at a time. With `row_range`, `bank` is this rank's rows
+    alone.
     """
-    if part is not None:
-        place, inside = part.local(index, len(bank))
-        return part.total(selected_similarities(features, bank, place, block=block).masked_fill_(~inside, 0))
+    if row_range is not None:
+        local, inside = row_range.local(index, len(bank))
+        return row_range.sum_over_ranks(selected_similarities(features, bank, local, block=block).masked_fill_(~inside, 0))
     step = max(1, block // max(1, index.shape[1] * bank.shape[1]))
-    parts = [
+    blocks = [
         torch.bmm(bank[index[start : start + step]], features[start : start + step, :, None]).squeeze(2)
         for start in range(0, len(index), step)
     ]
-    return torch.cat(parts)
+    return torch.cat(blocks)
 
 
-def weighted_rows(weights: Tensor, bank: Tensor, index: Tensor, *, part: Part | None = None) -> Tensor:
-    """The sum of the bank rows (NxD) of each list `index` (BxQ) under its weights (BxQ): BxD, nothing gathered.
+def weighted_rows(weights: Tensor, bank: Tensor, index: Tensor, *, row_range: RowRange | None = None) -> Tensor:
+    """The weighted sums BxD of the bank rows (NxD) that each row of `index` (BxQ) names, with weights BxQ.
 
-    With `part`, `bank` holds some of the rows alone.
+    No rows are gathered. With `row_range`, `bank` is this rank's rows alone.
     """
-    if part is not None:
-        place, inside = part.local(index, len(bank))
-        return part.total(weighted_rows(weights.masked_fill(~inside, 0), bank, place))
+    if row_range is not None:
+        local, inside = row_range.local(index, len(bank))
+        return row_range.sum_over_ranks(weighted_rows(weights.masked_fill(~inside, 0), bank, local))
     num_lists, length = index.shape
-    # In pieces of 64, whose sums are added: a running sum of thousands of rows loses a digit in float32.
-    pieces = torch.arange(0, length, 64, device=index.device)
-    starts = (torch.arange(num_lists, device=index.device)[:, None] * length + pieces).flatten()
+    # Sums of 64 rows each are added up: a running sum of thousands of rows loses a digit in float32.
+    offsets = torch.arange(0, length, 64, device=index.device)
+    starts = (torch.arange(num_lists, device=index.device)[:, None] * length + offsets).flatten()
     flat = weights.to(bank.dtype).flatten()
     sums = F.embedding_bag(index.flatten(), bank, starts, per_sample_weights=flat, mode="sum")
-    return sums.unflatten(0, (num_lists, -1)).sum(1)  # (B * pieces)xD -> BxD
+    return sums.unflatten(0, (num_lists, -1)).sum(1)  # (B * offsets)xD -> BxD
 
 
 def extreme_positives(similarity: Tensor, mask: Tensor, count: int, *, hardest: bool = True) -> tuple[Tensor, Tensor]:
-    """The `count` positives of lowest similarity of each anchor (BxQ): columns and mask, BxP, P = min(count, Q).
+    """The `count` positives of lowest similarity of each anchor, from similarities and mask BxQ: columns and mask, BxP.
 
-    With `hardest` False those of highest similarity ("without hard positives").
+    P is min(count, Q); the mask is False where an anchor has fewer positives. With `hardest` False, those of highest
+    similarity are taken ("without hard positives"). Of equal similarities the first columns are taken, on every device.
     Source: N_h(i), the P members of N(i) with the lowest b_j.v_i.
     """
     filled = similarity.masked_fill(~mask, torch.inf if hardest else -torch.inf)
-    # A stable sort, so that of equal similarities the first are taken, on every device.
     columns = filled.sort(dim=1, descending=not hardest, stable=True).indices[:, :count]
     return columns, mask.gather(1, columns)
 
 
 def membership(near: Tensor, positives: Tensor, mask: Tensor) -> Tensor:
-    """Which of the M rows of `near` (BxM, each row ascending) are among the positives (BxQ, mask BxQ): BxM bool."""
-    place = torch.searchsorted(near, positives).clamp(max=near.shape[1] - 1)
-    hit = mask & (near.gather(1, place) == positives)
+    """A mask BxM: which row numbers of `near` (BxM, ascending in each row) are among the positives (BxQ, mask BxQ)."""
+    column = torch.searchsorted(near, positives).clamp(max=near.shape[1] - 1)
+    hit = mask & (near.gather(1, column) == positives)
     member = torch.zeros(near.shape[0], near.shape[1] + 1, dtype=torch.bool, device=near.device)
-    # Places that are no member are written to a column beyond the last one, which is cut off.
-    member.scatter_(1, place.masked_fill(~hit, near.shape[1]), True)
+    # What is no hit is written to one more column, which is left out of the result.
+    member.scatter_(1, column.masked_fill(~hit, near.shape[1]), True)
     return member[:, :-1]
 
 
 def hashed_indices(keys: Tensor, count: int, num_rows: int, *, seed: int, epoch: int) -> Tensor:
-    """`count` row numbers below `num_rows` for each key (B), uniform, a function of (seed, epoch, key, place).
+    """`count` uniform random numbers below `num_rows` for each key (B): Bx`count` int64, by SplitMix64.
 
-    So neither the device, the batch nor the number of processes changes a draw. Mixing: SplitMix64.
+    Each is a function of seed, epoch, its key and its column alone, so that neither the device, nor the batch, nor the
+    number of processes changes a draw.
     """
-    place = torch.arange(count, device=keys.device)
+    column = torch.arange(count, device=keys.device)
     state = _mix(_mix(_mix(keys.new_tensor([seed])) + epoch) + keys[:, None])
-    return _mix(state + place).bitwise_and(0x7FFFFFFFFFFFFFFF) % num_rows
+    return _mix(state + column).bitwise_and(0x7FFFFFFFFFFFFFFF) % num_rows
 
 
 def _mix(x: Tensor) -> Tensor:
-    """The output function of SplitMix64 on int64, whose products wrap around."""
+    """One step of SplitMix64 on int64 tensors, in which overflow wraps around."""
     x = x + -0x61C8864680B583EB
     x = (x ^ _shift(x, 30)) * -0x40A7B892E31B1A47
     x = (x ^ _shift(x, 27)) * -0x6B2FB644ECCEEE15
@@ -97,12 +109,12 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """A logical shift to the right of int64."""
+    """int64 shifted to the right by `bits`, zeros coming in from the left."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def mixed_seed(*numbers: int) -> int:
-    """One seed of 62 bits from several numbers, so that neighbouring ones give unrelated streams."""
+    """A seed below 2^62 made of integers; integers that differ by one give unrelated seeds."""
     state = torch.zeros(1, dtype=torch.int64)
     for number in numbers:
         state = _mix(state + number)

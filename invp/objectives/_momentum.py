@@ -1,7 +1,4 @@
-"""The momentum copy of an encoder and its head, and batch normalisation over groups of a shuffled batch.
-
-B batch, C channels, G groups.
-"""
+"""The momentum encoder, and batch normalisation over groups of a shuffled batch. B batch, C channels, G groups."""
 
 import copy
 
@@ -13,9 +10,9 @@ from invp.plumbing.errors import UserError
 
 
 class MomentumCopy(nn.Module):
-    """A copy of encoder and head that takes no gradient and follows them: theta_k <- m theta_k + (1 - m) theta_q.
+    """A momentum encoder: a copy of encoder and head without gradient, theta_k <- m theta_k + (1 - m) theta_q.
 
-    In training, batch statistics are those of `group` images (0: of all), in an order that the caller has shuffled.
+    In training, batch statistics are taken over groups of `group` images (0: over all); the caller shuffles the images.
     Source: He et al., CVPR 2020, equation 2 and "Shuffling BN".
     """
 
@@ -28,21 +25,21 @@ class MomentumCopy(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The unit vectors of the images: BxD."""
+        """The embeddings of the images (BxCxHxW): BxD, unit vectors."""
         return F.normalize(self.head(self.encoder(images)), dim=1)
 
     @torch.no_grad()
     def follow(self, encoder: nn.Module, head: nn.Module) -> None:
-        """Moves the copy's parameters towards those of encoder and head; statistics are the copy's own."""
+        """Moves the copy's parameters towards those of encoder and head. Running statistics stay the copy's own."""
         sources = [*encoder.parameters(), *head.parameters()]
         torch._foreach_lerp_([*self.parameters()], sources, 1 - self.momentum)
 
 
 class GroupedBatchNorm(nn.Module):
-    """Batch normalisation over groups of `group` images: image i is in group i mod G of B/group = G.
+    """Batch normalisation over G = B / `group` groups of `group` images: image i is in group i mod G.
 
-    It is no subclass of torch's, so that it is not made one over processes: a group lies in one process. Its state has
-    the names of `nn.BatchNorm2d`'s. Without a copy of the maps, as in MoCo's CIFAR demonstration.
+    A group lies in one process, so this is no subclass of torch's layer: it must not be converted to SyncBatchNorm. Its
+    state has the names of `nn.BatchNorm2d`'s. The maps are reshaped and not copied, as in MoCo's CIFAR demonstration.
     """
 
     def __init__(self, norm: nn.BatchNorm2d, group: int) -> None:

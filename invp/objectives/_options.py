@@ -1,4 +1,4 @@
-"""Checks of objectives' options, with errors that name the key."""
+"""Checks of the options of objectives; a failed one raises a UserError that names the key."""
 
 import importlib.util
 from typing import Any
@@ -7,12 +7,12 @@ from invp.plumbing.errors import UserError
 
 
 def require(condition: bool, config: Any, key: str, what: str) -> None:
-    """Raises a UserError that says what `config`'s key must be, unless the condition holds."""
+    """Raises a UserError unless the condition holds; it says that `config`'s `key` must be `what`."""
     if not condition:
         raise UserError(f"objective: {key} must be {what}, and is {getattr(config, key)!r}")
 
 
 def require_faiss() -> None:
-    """Raises a UserError that says how to install faiss, if it is missing."""
+    """Raises a UserError that says how to install faiss, if it is not installed."""
     if importlib.util.find_spec("faiss") is None:
         raise UserError("objective: this one clusters with faiss, which is not installed: pip install 'invp[graph]'")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.core.bank import initial_rows
-from invp.core.batch_loss import Weighing, batch_loss
+from invp.core.batch_loss import LossOptions, Nearest, batch_loss
 from invp.core.losses import attach_gradient, instance_loss, noise_contrastive_loss
 from invp.core.neighbours import similarities
 from invp.core.selection import hashed_indices, selected_similarities, weighted_rows
@@ -52,25 +52,25 @@ class Objective(nn.Module):
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
         super().__init__()
         self.config, self.encoder, self.head, self.seed = config, encoder, head, seed
-        everything = config.loss == "full" or (config.loss == "topm" and config.num_negatives == 0)
-        self.num_near = num_samples if everything else min(config.num_negatives, num_samples)
+        all_rows = config.loss == "full" or (config.loss == "topm" and config.num_negatives == 0)
+        self.num_near = num_samples if all_rows else min(config.num_negatives, num_samples)
         linear = [module.out_features for module in head.modules() if isinstance(module, nn.Linear)]
         width = linear[-1] if linear else encoder.num_features
         self.register_buffer("bank", initial_rows(num_samples, width, seed=seed))
         self.register_buffer("log_partition", torch.tensor(math.nan))
-        self.rows = BankRows(num_samples, config.bank)
-        self.rows.cut(self)
+        self.bank_rows = BankRows(num_samples, config.bank)
+        self.bank_rows.shard(self)
         self._buffer: Tensor | None = None
 
     def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:
-        """Does nothing: the bank is the only memory, and it changes with every step."""
+        """Does nothing: the only memory is the bank, which `end_step` updates."""
 
     def forward(self, views: list[Tensor], index: Tensor, epoch: int) -> dict:
-        """The mean loss over the batch, and what `end_step` writes."""
+        """The mean loss over the batch of one view (BxCxHxW), and what `end_step` writes."""
         feature = F.normalize(self.head(self.encoder(views[0])).to(self.bank.dtype), dim=1)
         memory = {"feature": feature.detach()}
         with torch.no_grad():
-            losses, gradient, uniform = self.scored(feature.detach(), index, epoch, memory)
+            losses, gradient, uniform = self.own_loss_and_gradient(feature.detach(), index, epoch, memory)
         loss = losses.mean()
         metrics = {
             "loss_instance": loss,
@@ -81,64 +81,66 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def end_step(self, index: Tensor, memory: dict[str, Tensor]) -> None:
-        """Writes the batch's rows of the bank; with nce the first step fixes Z for good, as the mean over its batch."""
-        self.rows.update(self.bank, index, memory["feature"], self.config.momentum)
+        """Updates the batch's rows of the bank. With nce, the first step also fixes Z: the mean over its batch."""
+        self.bank_rows.update(self.bank, index, memory["feature"], self.config.momentum)
         if "log_partition" in memory:
             mean = torch.logsumexp(memory["log_partition"], 0) - math.log(len(index))
             self.log_partition.copy_(torch.where(self.log_partition.isnan(), mean, self.log_partition))
 
     def memory(self) -> Tensor:
-        """The rows of the bank, NxD, normalised; those of this process where it is sharded."""
+        """The bank, NxD, normalised; this rank's rows alone if it is sharded."""
         return F.normalize(self.bank, dim=1)
 
-    def scored(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
-        """`measure` of this process's anchors, whichever process holds the rows of the bank."""
-        found: dict[str, Tensor] = {}
-        losses, gradient, uniform = self.measure(*self.rows.all_anchors(feature, index), epoch, found)
-        memory |= {name: self.rows.own_anchors(values)[0] for name, values in found.items()}
-        return *self.rows.own_anchors(losses, gradient), uniform
+    def own_loss_and_gradient(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
+        """`loss_and_gradient` of this rank's anchors. If the bank is sharded, every rank must call it together."""
+        memory_of_all: dict[str, Tensor] = {}
+        anchors, numbers = self.bank_rows.all_anchors(feature, index)
+        losses, gradient, uniform = self.loss_and_gradient(anchors, numbers, epoch, memory_of_all)
+        memory |= {name: self.bank_rows.own_anchors(rows)[0] for name, rows in memory_of_all.items()}
+        return *self.bank_rows.own_anchors(losses, gradient), uniform
 
-    def measure(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
-        """Each anchor's loss (B), its gradient by the feature (BxD), and what the mean is where all features are equal.
+    def loss_and_gradient(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
+        """The loss of each anchor (B), its gradient by the feature (BxD), and the mean loss if all features were equal.
 
-        What `end_step` needs besides the features is put into `memory`.
+        `feature` is BxD, `index` the images' numbers (B). What `end_step` needs besides features goes into `memory`.
+        Subclasses override this method.
         """
         against = self._against_nearest if self.config.loss in ("topm", "full") else self._against_noise
         return against(feature, index, epoch, memory)
 
     def _against_nearest(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
-        rows = len(self.bank)
-        block = rows if self.num_near == rows or not feature.is_cuda else min(rows, 131072)
+        num_rows = len(self.bank)
+        block = num_rows if self.num_near == num_rows or not feature.is_cuda else min(num_rows, 131072)
         if self._buffer is None or self._buffer.numel() < len(feature) * block or self._buffer.device != feature.device:
             self._buffer = feature.new_empty(len(feature) * block)
-        if self.num_near == rows and self.rows.part is None:
-            near, near_index = similarities(feature, self.bank, self._buffer), None
+        row_range = self.bank_rows.row_range
+        if self.num_near == num_rows and row_range is None:
+            near = Nearest(similarities(feature, self.bank, self._buffer), None)
         else:
-            near, near_index = self.rows.top_k(feature, self.bank, self.num_near, block=block, buffer=self._buffer)
-        chunk = 1 << (24 if feature.is_cuda else 17)  # on a GPU launches are dear, on a CPU copies
-        weighing = Weighing(self.config.temperature)
-        terms = batch_loss(feature, self.bank, index, near, near_index, None, weighing, part=self.rows.part, chunk=chunk)
-        return terms.instance, terms.gradient, math.log(self.num_near)
+            near = Nearest(*self.bank_rows.top_k(feature, self.bank, self.num_near, block=block, buffer=self._buffer))
+        options = LossOptions(self.config.temperature)
+        loss = batch_loss(feature, self.bank, index, near, None, options, row_range=row_range)
+        return loss.instance, loss.gradient, math.log(self.num_near)
 
     def _against_noise(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
         tau, count = self.config.temperature, self.config.num_negatives
-        num_rows, part = self.rows.num_samples, self.rows.part
+        num_rows, row_range = self.bank_rows.num_samples, self.bank_rows.row_range
         noise_index = hashed_indices(index, count, num_rows, seed=self.seed, epoch=epoch)
-        own = selected_similarities(feature, self.bank, index[:, None], part=part)[:, 0]
-        noise = selected_similarities(feature, self.bank, noise_index, part=part)
+        own = selected_similarities(feature, self.bank, index[:, None], row_range=row_range)[:, 0]
+        noise = selected_similarities(feature, self.bank, noise_index, row_range=row_range)
         if self.config.loss == "infonce":
             terms = instance_loss(own, torch.cat([own[:, None], noise], 1), tau)
             by_own, by_noise, uniform = terms.by_own + terms.by_near[:, 0], terms.by_near[:, 1:], math.log(count + 1)
         else:
             estimate = torch.logsumexp(torch.cat([own[:, None], noise], 1) / tau, 1)
             estimate += math.log(num_rows / (count + 1))
-            # Differs from the paper: in the first step each anchor has its own Z, so that the number of processes, each
-            # of which sees a part of the batch, changes nothing; afterwards Z is the mean of these.
+            # Differs from the paper: in the first step each anchor has its own Z, and afterwards Z is the mean of these.
+            # So the number of processes, each of which sees some rows of the batch, changes nothing.
             log_partition = torch.where(self.log_partition.isnan(), estimate, self.log_partition)
             memory["log_partition"] = estimate
             terms = noise_contrastive_loss(own, noise, log_partition, num_rows, tau)
             by_own, by_noise = terms.by_own, terms.by_near
-            uniform = math.log(1 + count) + count * math.log1p(1 / count)  # every P at 1/N
+            uniform = math.log(1 + count) + count * math.log1p(1 / count)  # where every P is 1/N
         lists = torch.cat([index[:, None], noise_index], 1)
-        gradient = weighted_rows(torch.cat([by_own[:, None], by_noise], 1), self.bank, lists, part=part)
+        gradient = weighted_rows(torch.cat([by_own[:, None], by_noise], 1), self.bank, lists, row_range=row_range)
         return terms.loss, gradient, uniform

@@ -1,4 +1,4 @@
-"""Local Aggregation (Zhuang et al., ICCV 2019): of the nearest rows, those that share a cluster with the image are drawn in.
+"""Local Aggregation (Zhuang et al., ICCV 2019): an image's positives are the nearest rows that share a cluster with it.
 
 N samples, B batch, D dimensions, H clusterings, M background neighbours.
 """
@@ -24,8 +24,8 @@ from invp.training.distributed import from_first
 class Config(instance_discrimination.Config):
     """Options of Local Aggregation; the defaults are the paper's for ImageNet."""
 
-    loss: str = "nce"  # of the warm-up: as of instance_discrimination
-    num_negatives: int = 4096  # of the warm-up
+    loss: str = "nce"  # the loss of the warm-up, as in instance_discrimination
+    num_negatives: int = 4096  # those of the warm-up
     num_background: int = 4096  # M, the size of B_i
     num_clusterings: int = 10  # H
     num_clusters: int = 30000  # of each clustering
@@ -41,7 +41,7 @@ class Config(instance_discrimination.Config):
 
 
 class Objective(instance_discrimination.Objective):
-    """Local Aggregation: the bank, and the number of each row's cluster in each clustering, `cluster` (HxN)."""
+    """Local Aggregation with its memory: the `bank` (NxD), and the `cluster` (HxN) of each row in each clustering."""
 
     cluster: Tensor
 
@@ -54,19 +54,19 @@ class Objective(instance_discrimination.Objective):
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:
-        """Clusters the bank anew H times, once the warm-up is over."""
+        """Makes H new clusterings of the bank in every epoch after the warm-up."""
         if epoch <= self.config.warmup_epochs:
             return
         rows = self.memory()
-        for place in range(self.config.num_clusterings):
-            seed = (self.seed * 1000003 + epoch * self.config.num_clusterings + place) % (1 << 31)
-            found = kmeans(rows, self.config.num_clusters, seed=seed, iterations=self.config.iterations)
-            self.cluster[place] = from_first(found.cluster).to(torch.int32)
+        for number in range(self.config.num_clusterings):
+            seed = (self.seed * 1000003 + epoch * self.config.num_clusterings + number) % (1 << 31)
+            clusters = kmeans(rows, self.config.num_clusters, seed=seed, iterations=self.config.iterations)
+            self.cluster[number] = from_first(clusters.cluster).to(torch.int32)
 
-    def measure(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float | Tensor]:
-        """-log P(C_i n B_i) / P(B_i) (equation 4); in the warm-up the loss of instance discrimination."""
+    def loss_and_gradient(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float | Tensor]:
+        """-log P(C_i n B_i) / P(B_i) of each anchor (equation 4); in the warm-up, instance discrimination."""
         if epoch <= self.config.warmup_epochs:
-            return super().measure(feature, index, epoch, memory)
+            return super().loss_and_gradient(feature, index, epoch, memory)
         near, near_index = top_k(feature, self.bank, min(self.config.num_background, len(self.bank)))
         members = torch.zeros_like(near, dtype=torch.bool)
         for cluster in self.cluster:

@@ -1,7 +1,7 @@
 """Momentum Contrast (He et al., CVPR 2020; version 2: Chen et al., arXiv 2003.04297): a queue of a momentum encoder's keys.
 
-Version 1 has a linear head and tau 0.07; version 2 an MLP head, tau 0.2, blur and a cosine schedule, which are other
-sections. B batch, D dimensions, K keys in the queue.
+Version 1 has a linear head and tau 0.07. Version 2 has tau 0.2 and, in other sections of an experiment, an MLP head,
+blur and a cosine schedule. B batch over all ranks, b that of one, D dimensions, K keys in the queue.
 """
 
 import math
@@ -28,7 +28,7 @@ class Config:
     num_keys: int = 65536  # K, keys of earlier batches
     momentum: float = 0.999  # m of the key encoder
     temperature: float = 0.07  # tau; version 2 has 0.2
-    norm_group: int = 32  # images that share the key encoder's batch statistics, in a shuffled order; 0: no grouping
+    norm_group: int = 32  # number of shuffled images that share the key encoder's batch statistics; 0: all, unshuffled
 
     def __post_init__(self) -> None:
         require(self.num_keys >= 1, self, "num_keys", "at least 1")
@@ -38,7 +38,7 @@ class Config:
 
 
 class Objective(nn.Module):
-    """MoCo with its `key` encoder and head, and its `queue` (KxD) with the `pointer` to the oldest key."""
+    """MoCo with its momentum encoder `key`, and its `queue` (KxD) with the `pointer` to the oldest key."""
 
     views = 2
     queue: Tensor
@@ -55,20 +55,20 @@ class Objective(nn.Module):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
     def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:
-        """Does nothing: the queue is the only memory, and it changes with every step."""
+        """Does nothing: the only memory is the queue, which `end_step` updates."""
 
     def forward(self, views: list[Tensor], index: Tensor, epoch: int) -> dict:
-        """The mean of InfoNCE over the batch; the gradient flows into the queries alone."""
+        """The mean of InfoNCE over the batch's two views, and what `end_step` writes. Only queries carry a gradient."""
         return self.against_queue(*self.embeddings(views, index, epoch))
 
     def embeddings(self, views: list[Tensor], index: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """The queries of the first views and, without gradient, the keys of the second: BxD each, unit vectors."""
+        """The queries of the first view and, without gradient, the keys of the second: bxD each, unit vectors."""
         query = F.normalize(self.head(self.encoder(views[0])), dim=1)
         with torch.no_grad():
             return query, self._keys(views[1], index, epoch)
 
     def against_queue(self, query: Tensor, key: Tensor) -> dict:
-        """InfoNCE of the queries, and what `end_step` writes."""
+        """The mean of InfoNCE of queries and keys (bxD each), and what `end_step` writes."""
         loss = info_nce(query, key, self.queue, self.config.temperature).mean()
         metrics = {
             "loss_instance": loss.detach(),
@@ -79,7 +79,7 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def end_step(self, index: Tensor, memory: dict[str, Tensor]) -> None:
-        """Writes the batch's keys over the oldest ones and lets the key encoder follow."""
+        """Replaces the oldest keys of the queue by the batch's, and moves the momentum encoder."""
         keys = memory["key"][-len(self.queue) :]
         rows = (self.pointer + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         self.queue[rows] = keys.to(self.queue.dtype)
@@ -87,16 +87,16 @@ class Objective(nn.Module):
         self.key.follow(self.encoder, self.head)
 
     def memory(self) -> None:
-        """None: the queue is of augmented images of the last steps, not one row for each image."""
+        """None: the queue has no row for each image."""
 
     def _keys(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
-        """The keys, computed in a shuffled order of the whole batch, so that batch statistics tell nothing of a pair."""
+        """The keys (bxD) of the images, from a shuffled batch, so that batch statistics do not give a pair away."""
         if not self.config.norm_group:
             return self.key(images)
         rank, world_size = rank_and_world_size()
         draws = hashed_indices(gather(index), 1, 1 << 62, seed=self.seed + SHUFFLE_STREAM, epoch=epoch)[:, 0]
-        # A process takes every world_size-th image: so the groups are the same whatever the number of processes is.
+        # A rank takes every world_size-th image of the shuffled batch: so the groups are the same for every number of ranks.
         order = draws.argsort(stable=True).view(-1, world_size).T.flatten()
-        mine = slice(rank * len(images), (rank + 1) * len(images))
-        keys = gather(self.key(gather(images)[order[mine]]))
-        return keys[order.argsort()[mine]]
+        own = slice(rank * len(images), (rank + 1) * len(images))
+        keys = gather(self.key(gather(images)[order[own]]))
+        return keys[order.argsort()[own]]

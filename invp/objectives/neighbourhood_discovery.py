@@ -1,4 +1,4 @@
-"""Anchor Neighbourhood Discovery (Huang et al., ICML 2019): the surest images pair up with their nearest row, in rounds.
+"""Anchor Neighbourhood Discovery (Huang et al., ICML 2019): images of low entropy take their nearest row as positive.
 
 N samples, B batch, D dimensions.
 """
@@ -20,9 +20,9 @@ from invp.objectives._options import require
 class Config:
     """Options of AND; the defaults are the paper's."""
 
-    # Differs from the paper: the learning rate starts anew in no round; it follows `training.schedule` over all of them.
+    # Differs from the paper: the learning rate does not start anew with each round; it follows `training.schedule`.
     round_epochs: int = 200  # epochs of a round
-    round_share: float = 0.25  # of all images that become anchors with each round after the first
+    round_share: float = 0.25  # the share of all images that each round after the first adds to the anchors
     momentum: float = 0.5  # m of the bank
     temperature: float = 0.1  # tau
 
@@ -34,7 +34,7 @@ class Config:
 
 
 class Objective(instance_discrimination.Objective):
-    """AND: the full softmax over the bank, and each anchor's `neighbour` (N, ABSENT for what is no anchor)."""
+    """AND with its memory: the `bank` (NxD), and the `neighbour` (N) of each image, ABSENT where it is no anchor."""
 
     neighbour: Tensor
 
@@ -46,9 +46,9 @@ class Objective(instance_discrimination.Objective):
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:
-        """At the start of round r = 1, 2, ... takes the r x `round_share` of least entropy as anchors."""
-        round_number, inside = divmod(epoch - 1, self.round_epochs)
-        if inside or not round_number:
+        """At the start of round r = 1, 2, ... makes anchors of the share r x `round_share` of images of lowest entropy."""
+        round_number, epoch_of_round = divmod(epoch - 1, self.round_epochs)
+        if round_number == 0 or epoch_of_round > 0:
             return
         rows = self.memory()
         count = round(min(1.0, round_number * self.round_share) * len(rows))
@@ -56,7 +56,7 @@ class Objective(instance_discrimination.Objective):
         self.neighbour.fill_(ABSENT)
         self.neighbour[anchors] = knn_graph(rows, 1)[1][anchors, 0]
 
-    def measure(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, Tensor]:
+    def loss_and_gradient(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, Tensor]:
         """-log(p_ii + p_i,neighbour) of anchors and -log p_ii of the others (equations 4 and 5)."""
         similarity = similarities(feature, self.bank)
         partner = self.neighbour[index]

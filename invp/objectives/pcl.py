@@ -1,4 +1,4 @@
-"""Prototypical Contrastive Learning (Li et al., ICLR 2021): MoCo, and prototypes of the momentum features.
+"""Prototypical Contrastive Learning (Li et al., ICLR 2021): MoCo, and clusters of the momentum features as prototypes.
 
 N samples, B batch, D dimensions, K prototypes, G granularities.
 """
@@ -38,7 +38,7 @@ class Config(moco.Config):
 
 
 class Objective(moco.Objective):
-    """PCL: MoCo's memory, `cluster` (GxN), and of all granularities in a row `centroids` (sum K x D) and `phi` (sum K)."""
+    """PCL with its memory: MoCo's, and for all granularities `cluster` (GxN), `centroids` (sum K x D) and `phi` (sum K)."""
 
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
         require_faiss()
@@ -51,18 +51,18 @@ class Objective(moco.Objective):
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:
-        """Clusters the momentum features of all images anew (the E-step), once the warm-up is over."""
+        """The E-step: makes new clusters of all images' momentum features in every epoch after the warm-up."""
         if epoch <= self.config.warmup_epochs:
             return
         rows = from_first(embed(self.key))
         centroids, phi = [], []
-        for place, count in enumerate(self.config.num_clusters):
-            # Each epoch and granularity begins from other rows.
-            seed = (self.seed * 1000003 + epoch * len(self.config.num_clusters) + place) % (1 << 31)
-            found = kmeans(rows, count, seed=seed, iterations=self.config.iterations)
-            self.cluster[place] = from_first(found.cluster)
-            centroids.append(F.normalize(found.centroids, dim=1))
-            phi.append(concentrations(found.distance, found.cluster, count, self.config.temperature, self.config.smooth))
+        for granularity, count in enumerate(self.config.num_clusters):
+            # Every epoch and granularity has a seed of its own.
+            seed = (self.seed * 1000003 + epoch * len(self.config.num_clusters) + granularity) % (1 << 31)
+            clusters = kmeans(rows, count, seed=seed, iterations=self.config.iterations)
+            self.cluster[granularity] = from_first(clusters.cluster)
+            centroids.append(F.normalize(clusters.centroids, dim=1))
+            phi.append(concentrations(clusters.distance, clusters.cluster, count, self.config.temperature, self.config.smooth))
         self.centroids.copy_(from_first(torch.cat(centroids)))
         self.phi.copy_(from_first(torch.cat(phi)))
 
@@ -71,13 +71,13 @@ class Objective(moco.Objective):
         query, key = self.embeddings(views, index, epoch)
         output = self.against_queue(query, key)
         if epoch > self.config.warmup_epochs:
-            parts = zip(
+            granularities = zip(
                 self.cluster,
                 self.centroids.split(self.config.num_clusters),
                 self.phi.split(self.config.num_clusters),
                 strict=True,
             )
-            terms = [prototype_loss(query, cluster[index], rows, phi).mean() for cluster, rows, phi in parts]
+            terms = [prototype_loss(query, cluster[index], rows, phi).mean() for cluster, rows, phi in granularities]
             prototypes = torch.stack(terms).mean()
             output["loss"] = output["loss"] + prototypes
             output["metrics"]["loss_prototypes"] = prototypes.detach()

@@ -1,4 +1,4 @@
-"""PIRL (Misra and van der Maaten, CVPR 2020): an image and its jigsaw have the same row of the bank as their positive.
+"""PIRL (Misra and van der Maaten, CVPR 2020): an image and its jigsaw share a positive, the image's row of the bank.
 
 B batch, C channels, D dimensions, F features.
 """
@@ -15,7 +15,7 @@ from invp.core.selection import hashed_indices
 from invp.objectives import instance_discrimination
 from invp.objectives._options import require
 
-SIDE = 3
+SIDE = 3  # patches a side
 JIGSAW_STREAM = 1 << 33  # keeps the draws of the jigsaw apart from others of the same seed
 
 
@@ -23,11 +23,11 @@ JIGSAW_STREAM = 1 << 33  # keeps the draws of the jigsaw apart from others of th
 class Config(instance_discrimination.Config):
     """Options of PIRL; the defaults are the paper's for ImageNet."""
 
-    loss: str = "nce"  # as of instance_discrimination
+    loss: str = "nce"  # as in instance_discrimination
     num_negatives: int = 32000  # m
-    weight: float = 0.5  # lambda of the jigsaw's term; 0 is instance discrimination
-    patch_share: float = 0.75  # the side of a patch's random crop, as a share of the patch's
-    patch_size: int = 0  # the side in pixels to which crops are resized, for tiny images; 0: as they are
+    weight: float = 0.5  # lambda, the weight of the jigsaw's term; 0 is instance discrimination
+    patch_share: float = 0.75  # the side of the random crop of a patch, as a share of the patch's side
+    patch_size: int = 0  # the side in pixels to which crops are resized, for tiny images; 0: they are not resized
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,7 +37,7 @@ class Config(instance_discrimination.Config):
 
 
 class Objective(instance_discrimination.Objective):
-    """PIRL: the bank, and linear heads of the nine patches and of their features in a row."""
+    """PIRL with its memory, the `bank`, and two linear heads: `patch_head` of a patch, `order_head` of nine in a row."""
 
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
         super().__init__(config, encoder, head, num_samples, seed=seed)
@@ -49,21 +49,21 @@ class Objective(instance_discrimination.Objective):
             nn.init.zeros_(layer.bias)
 
     def forward(self, views: list[Tensor], index: Tensor, epoch: int) -> dict:
-        """(1 - lambda) L(f(image)) + lambda L(g(jigsaw)), both against the bank (equation 5)."""
+        """The mean over the batch of (1 - lambda) L(f(image)) + lambda L(g(jigsaw)), both against the bank (equation 5)."""
         image = F.normalize(self.head(self.encoder(views[0])), dim=1)
         draws = hashed_indices(index, 3 * SIDE * SIDE, 1 << 62, seed=self.seed + JIGSAW_STREAM, epoch=epoch)
         puzzle = F.normalize(self._jigsaw(views[0], draws), dim=1)
         weight, losses, partitions = self.config.weight, [], []
         for feature in (image, puzzle):
-            found: dict[str, Tensor] = {}
+            memory: dict[str, Tensor] = {}
             with torch.no_grad():
-                terms, gradient, uniform = self.scored(feature.detach(), index, epoch, found)
+                terms, gradient, uniform = self.own_loss_and_gradient(feature.detach(), index, epoch, memory)
             losses.append(attach_gradient(feature, terms.mean(), gradient / len(index)))
-            partitions += found.values()
+            partitions += memory.values()
         loss = (1 - weight) * losses[0] + weight * losses[1]
         memory = {"feature": image.detach()}
         if partitions:
-            # Differs from the paper: as in its authors' code, nce has a constant Z, that of both kinds of feature.
+            # Differs from the paper: as in the authors' code, nce has one constant Z, the mean over both kinds of feature.
             memory["log_partition"] = torch.logaddexp(*partitions) - math.log(2)
         metrics = {
             "loss_instance": losses[0].detach(),
@@ -74,7 +74,7 @@ class Objective(instance_discrimination.Objective):
         return {"loss": loss, "memory": memory, "metrics": metrics}
 
     def _jigsaw(self, images: Tensor, draws: Tensor) -> Tensor:
-        """The head's output for each image's nine patches in a random order: BxD."""
+        """The embedding of each image's nine patches in a random order: BxD, from images BxCxHxW and draws Bx27."""
         num_patches = SIDE * SIDE
         order, offsets = draws[:, :num_patches].argsort(1), draws[:, num_patches:].reshape(-1, 2)
         pieces = patches(images, offsets, self.config.patch_share)
@@ -87,10 +87,11 @@ class Objective(instance_discrimination.Objective):
 
 
 def patches(images: Tensor, offsets: Tensor, share: float) -> Tensor:
-    """The nine patches of each image (BxCxHxW), image by image and row by row, each cropped: 9B x C x h x w.
+    """A crop of each of the nine patches of each image (BxCxHxW), image by image and row by row: 9B x C x h x w.
 
-    `offsets` (9B x 2) are whole numbers of any size, of which the place of the crop is the remainder. Pixels that do
-    not fill a third of the side are left out.
+    `share` is the side of a crop as a share of the patch's. `offsets` (9B x 2) are random integers: their remainders by
+    the number of possible positions are the crop's top and left. Pixels at the right and lower edge that exceed three
+    equal patches are left out.
     """
     height, width = images.shape[2] // SIDE, images.shape[3] // SIDE
     rows, columns = max(1, round(share * height)), max(1, round(share * width))

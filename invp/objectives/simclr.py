@@ -1,6 +1,6 @@
 """SimCLR (Chen et al., ICML 2020): two views of an image find each other among all views of the batch.
 
-B batch over all processes, b that of one, D dimensions.
+B batch over all ranks, b that of one, D dimensions.
 """
 
 import math
@@ -39,7 +39,7 @@ class Objective(nn.Module):
         """Does nothing."""
 
     def forward(self, views: list[Tensor], index: Tensor, epoch: int) -> dict:
-        """The mean of NT-Xent over this process's 2b views against all 2B; the gradient flows into all of them."""
+        """The mean of NT-Xent of this rank's 2b views among all 2B; the gradient flows into all of them."""
         features = F.normalize(self.head(self.encoder(torch.cat(views))), dim=1)
         first, second = features.chunk(2)
         rows = torch.cat([gather(first), gather(second)])
@@ -58,4 +58,4 @@ class Objective(nn.Module):
         """Does nothing."""
 
     def memory(self) -> None:
-        """None."""
+        """None: there is no memory."""

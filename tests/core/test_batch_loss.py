@@ -1,47 +1,35 @@
-"""Loss and gradient of a whole batch against equations 3 to 7 in plain loops, in float64, over random sizes."""
-
-import math
+"""Loss and gradient of a whole batch against invp.core.reference, in float64, over random sizes."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from invp.core.batch_loss import Weighing, batch_loss
+from invp.core import reference
+from invp.core.batch_loss import LossOptions, Nearest, batch_loss
 from invp.core.neighbours import ABSENT, similarities, top_k
 from invp.core.propagation import Positives, discover
 
 
-def literal(feature, bank, own, table, steps, num_near, weighing, sets=None):
-    """One anchor's L_ins, L_inv and the sets they use, from the text of the equations. Lists and floats only.
-
-    With `sets` those are used, and not chosen anew: the gradient of the method is that at fixed sets.
-    """
-    tau = weighing.temperature
-    similarity = [sum(x * y for x, y in zip(feature, row, strict=True)) for row in bank]
-    if sets is None:
-        near = sorted(range(len(bank)), key=lambda j: (-similarity[j], j))[:num_near]
-        found = {j for j in table[own] if j != ABSENT}
-        for _ in range(steps - 1):
-            found |= {j for node in found for j in table[node] if j != ABSENT}
-        found -= {own}
-        sign = 1 if weighing.hardest else -1
-        hard = sorted(sorted(found), key=lambda j: sign * similarity[j])[: weighing.num_positives]
-        if weighing.background == "exact":
-            background = sorted((set(near) - found) | set(hard))
-        elif weighing.background == "approximate":
-            background = near
-        else:
-            background = [j for j in near if j != own]
-        sets = near, hard, background, weighing.background == "official" and own not in near
-    near, hard, background, subtract_own = sets
-    term = [math.exp(s / tau) for s in similarity]
-    instance = -math.log(term[own] / sum(term[j] for j in near) + weighing.eps)
-    invariance = 0.0
-    if hard:
-        below = sum(term[j] for j in background) - (term[own] if subtract_own else 0)
-        invariance = -math.log(sum(term[j] for j in hard) / below + weighing.eps)
-    return instance, invariance, sets
+def expected_losses(s: Tensor, i: int, graph: list[list[int]], steps: int, num_near: int, options: LossOptions) -> tuple:
+    """L_ins and L_inv of one anchor from its similarities s (N) by the reference, with the variants of the options."""
+    tau = options.temperature
+    near, N_i = reference.nearest(s, num_near), reference.positives(graph, i, steps)
+    # The most similar are those of lowest negative similarity.
+    N_h = reference.hard_positives(s if options.hardest else -s, N_i, options.num_positives)
+    instance = reference.instance_loss(s, i, near, tau)
+    if options.background == "exact":
+        background = reference.hard_negatives(s, N_i, num_near) | set(N_h)
+        invariance = reference.invariance_loss(s, N_h, background, tau)
+    elif options.background == "approximate":
+        invariance = reference.invariance_loss(s, N_h, near, tau)
+    else:
+        below = reference.set_probability(near, s, tau) - reference.set_probability([i], s, tau)
+        invariance = -torch.log(reference.set_probability(N_h, s, tau) / below)
+    if options.eps:
+        instance, invariance = (-torch.log(torch.exp(-loss) + options.eps) for loss in (instance, invariance))
+    return instance, invariance if N_h else torch.zeros_like(instance)
 
 
 @st.composite
@@ -83,40 +71,39 @@ def problems(draw):
     eps=st.sampled_from([0.0, 1e-7, 1e-2]),
     weight=st.sampled_from([0.0, 0.6]),
 )
-def test_equals_the_equations(problem, steps, num_near, num_positives, hardest, background, eps, weight):
+def test_equals_the_reference(problem, steps, num_near, num_positives, hardest, background, eps, weight):
     bank, table, index, feature = problem
-    if background == "official" and len(bank) < 2:
-        return
-    weighing = Weighing(0.4, weight, num_positives, hardest, background, eps)
+    options = LossOptions(0.4, weight, num_positives, hardest, background, eps)
     if num_near >= len(bank):
-        near, near_index = similarities(feature, bank), None
+        near = Nearest(similarities(feature, bank), None)
     else:
-        near, near_index = top_k(feature, bank, num_near)
-    terms = batch_loss(feature, bank, index, near, near_index, discover(table, index, steps), weighing)
-    rows, graph = bank.tolist(), table.tolist()
-    for i, own in enumerate(index.tolist()):
-        arguments = (rows, own, graph, steps, num_near, weighing)
-        instance, invariance, sets = literal(feature[i].tolist(), *arguments)
-        assert terms.instance[i].item() == pytest.approx(instance, abs=1e-9)
-        assert terms.invariance[i].item() == pytest.approx(invariance, abs=1e-9)
-        for d in range(4):
-            losses = []
-            for step in (1e-6, -1e-6):
-                moved = feature[i].tolist()
-                moved[d] += step
-                one, two, _ = literal(moved, *arguments, sets)
-                losses.append(one + weight * two)
-            assert terms.gradient[i, d].item() == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-5, abs=1e-6)
+        near = Nearest(*top_k(feature, bank, num_near))
+    losses = batch_loss(feature, bank, index, near, discover(table, index, steps), options)
+    graph = [[j for j in row if j != ABSENT] for row in table.tolist()]
+    for row, i in enumerate(index.tolist()):
+        v = feature[row].clone().requires_grad_()
+        s = reference.similarities(v, bank)
+        instance, invariance = expected_losses(s, i, graph, steps, num_near, options)
+        assert losses.instance[row].item() == pytest.approx(instance.item(), abs=1e-9)
+        assert losses.invariance[row].item() == pytest.approx(invariance.item(), abs=1e-9)
+        (gradient,) = torch.autograd.grad(instance + weight * invariance, v)
+        torch.testing.assert_close(losses.gradient[row], gradient, rtol=1e-8, atol=1e-9)
+    if hardest and background == "exact" and eps == 0:
+        constants = reference.Constants(0.4, table.shape[1], steps, num_positives, num_near, weight, T=0)
+        V = feature.clone().requires_grad_()
+        total = reference.loss(V, index.tolist(), bank, graph, 1, constants)
+        assert (losses.instance + weight * losses.invariance).sum().item() == pytest.approx(total.item(), abs=1e-9)
+        torch.testing.assert_close(losses.gradient, torch.autograd.grad(total, V)[0], rtol=1e-8, atol=1e-9)
 
 
 def test_the_gradient_of_the_instance_loss_is_the_published_formula():
     bank = torch.nn.functional.normalize(torch.randn(50, 6).double(), dim=1)
     feature, index = torch.nn.functional.normalize(torch.randn(3, 6).double(), dim=1), torch.tensor([4, 4, 9])
-    near, near_index = top_k(feature, bank, 11)
-    gradient = batch_loss(feature, bank, index, near, near_index, None, Weighing(0.07)).gradient
+    near = Nearest(*top_k(feature, bank, 11))
+    gradient = batch_loss(feature, bank, index, near, None, LossOptions(0.07)).gradient
     for i in range(3):
-        softmax = torch.softmax(near[i] / 0.07, 0)
-        mean = sum(p * bank[j] for p, j in zip(softmax, near_index[i], strict=True))
+        softmax = torch.softmax(near.similarity[i] / 0.07, 0)
+        mean = sum(p * bank[j] for p, j in zip(softmax, near.index[i], strict=True))
         torch.testing.assert_close(gradient[i], (mean - bank[index[i]]) / 0.07)
 
 
@@ -126,14 +113,14 @@ def test_all_rows_in_many_chunks_equal_all_rows_chosen():
     bank = torch.nn.functional.normalize(torch.randn(40000, 8, dtype=torch.float64, generator=generator), dim=1)
     feature = torch.nn.functional.normalize(torch.randn(33, 8, dtype=torch.float64, generator=generator), dim=1)
     index = torch.randint(0, 40000, (33,), generator=generator)
-    place = torch.randint(0, 40000, (33, 20), generator=generator)
+    numbers = torch.randint(0, 40000, (33, 20), generator=generator)
     mask = torch.rand(33, 20, generator=generator) < 0.5
-    positives = Positives(place, mask, torch.ones_like(place, dtype=torch.int8))
+    positives = Positives(numbers, mask, torch.ones_like(numbers, dtype=torch.int8))
     for background in ("exact", "approximate", "official"):
-        weighing = Weighing(0.1, 0.6, 7, True, background)
-        near = feature @ bank.T
+        options = LossOptions(0.1, 0.6, 7, True, background)
+        similarity = feature @ bank.T
         columns = torch.arange(40000).expand(33, -1).contiguous()
-        chosen = batch_loss(feature, bank, index, near.clone(), columns, positives, weighing)
-        every = batch_loss(feature, bank, index, near, None, positives, weighing)
-        for one, other in zip(chosen, every, strict=True):
+        chosen = batch_loss(feature, bank, index, Nearest(similarity.clone(), columns), positives, options)
+        all_rows = batch_loss(feature, bank, index, Nearest(similarity, None), positives, options)
+        for one, other in zip(chosen, all_rows, strict=True):
             torch.testing.assert_close(one, other)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from invp.core import reference
 from invp.core.clusters import kmeans
 from invp.core.contrastive import concentrations, info_nce, nt_xent, prototype_loss, row_entropies, set_loss
 
@@ -44,13 +45,13 @@ def test_nt_xent_equals_loops():
     assert_same(nt_xent(views, views, own, positive, TAU), torch.stack(losses), views)
 
 
-def test_set_loss_equals_loops_and_an_empty_set_adds_nothing():
+def test_set_loss_equals_the_reference_and_an_empty_set_adds_nothing():
     s = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
     members = torch.tensor([[1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1]]).bool()
     losses = []
     for i in range(4):
-        above = [torch.exp(s[i, j] / TAU) for j in range(6) if members[i, j]]
-        losses.append(-torch.log(sum(above) / torch.exp(s[i] / TAU).sum()) if above else s[i].sum() * 0)
+        members_of_i = members[i].nonzero()[:, 0].tolist()
+        losses.append(-torch.log(reference.set_probability(members_of_i, s[i], TAU)) if members_of_i else s[i].sum() * 0)
     expected = torch.stack(losses)
     loss, by_similarity = set_loss(s.detach(), members, TAU)
     torch.testing.assert_close(loss, expected.detach())
@@ -111,7 +112,7 @@ def test_kmeans_finds_clusters_and_is_a_function_of_rows_and_seed():
     centres = torch.eye(4)
     truth = torch.arange(80) % 4
     rows = centres[truth] + 0.05 * torch.randn(80, 4, generator=torch.Generator().manual_seed(0))
-    best = min((kmeans(rows, 4, seed=seed) for seed in range(5)), key=lambda found: found.distance.sum())
+    best = min((kmeans(rows, 4, seed=seed) for seed in range(5)), key=lambda clusters: clusters.distance.sum())
     assert all(len(best.cluster[truth == label].unique()) == 1 for label in range(4)) and len(best.cluster.unique()) == 4
     for number in range(4):
         mean = rows[best.cluster == number].mean(0)

@@ -1,28 +1,25 @@
-"""Equations 4 to 7 against plain loops in float64, with derivatives by central differences."""
+"""Equations 4 to 7 against invp.core.reference in float64, derivatives against autograd of it."""
 
 import math
 
 import pytest
 import torch
+from torch import Tensor
 
+from invp.core import reference
 from invp.core.losses import attach_gradient, instance_loss, invariance_loss, noise_contrastive_loss, ramp
 
-STEP = 1e-6
+
+def check(loss: Tensor, derivatives: Tensor, expected: Tensor, s: Tensor) -> None:
+    """An anchor's loss and its derivatives by the similarities s against the expected loss, which autograd derives."""
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-10, abs=1e-12)
+    (by_s,) = torch.autograd.grad(expected + 0 * s.sum(), s)
+    torch.testing.assert_close(derivatives, by_s, rtol=1e-9, atol=1e-12)
 
 
-def difference(function, values: list[float], i: int) -> float:
-    """The derivative of function(values) by values[i], by a central difference."""
-    up, down = values.copy(), values.copy()
-    up[i] += STEP
-    down[i] -= STEP
-    return (function(up) - function(down)) / (2 * STEP)
-
-
-def check(loss, derivatives, function, values):
-    """A loss and its derivatives by `values` against a function of one list."""
-    assert loss.item() == pytest.approx(function(values), rel=1e-10, abs=1e-12)
-    for i, derivative in enumerate(derivatives.tolist()):
-        assert derivative == pytest.approx(difference(function, values, i), rel=1e-5, abs=1e-7)
+def add_eps(loss: Tensor, eps: float) -> Tensor:
+    """-log(ratio + eps) of a loss -log ratio."""
+    return -torch.log(torch.exp(-loss) + eps)
 
 
 @pytest.mark.parametrize("eps", [0.0, 1e-7, 0.3])
@@ -30,14 +27,10 @@ def check(loss, derivatives, function, values):
 def test_instance_loss(eps, width):
     own, near, tau = torch.randn(4).double(), torch.randn(4, width).double(), 0.3
     terms = instance_loss(own, near, tau, eps)
-
-    def literal(values: list[float]) -> float:
-        terms = [math.exp(x / tau) for x in values]
-        return -math.log(terms[0] / sum(terms[1:]) + eps)
-
     for i in range(4):
-        derivatives = torch.cat([terms.by_own[i, None], terms.by_near[i]])
-        check(terms.loss[i], derivatives, literal, [own[i].item(), *near[i].tolist()])
+        s = torch.cat([own[i, None], near[i]]).requires_grad_()
+        expected = add_eps(reference.instance_loss(s, 0, range(1, width + 1), tau), eps)
+        check(terms.loss[i], torch.cat([terms.by_own[i, None], terms.by_near[i]]), expected, s)
 
 
 @pytest.mark.parametrize("eps", [0.0, 1e-7, 0.3])
@@ -51,38 +44,41 @@ def test_invariance_loss(eps, background):
     near_mask = torch.rand(5, 6, generator=generator) < 0.6
     near_mask[:, 0] = True
     tau = 0.5
-    official = background == "official"
     terms = invariance_loss(
-        hard,
-        hard_mask,
+        hard.masked_fill(~hard_mask, -torch.inf),
         near,
         None if background == "approximate" else near_mask,
         tau,
         with_hard=background == "exact",
-        subtract=own if official else None,
+        subtract=own if background == "official" else None,
         eps=eps,
     )
     for i in range(5):
-        uses = torch.ones(6).bool() if background == "approximate" else near_mask[i]
-
-        def literal(values: list[float], i: int = i, uses: torch.Tensor = uses) -> float:
-            positive = sum(math.exp(x / tau) for x, m in zip(values[:3], hard_mask[i].tolist(), strict=True) if m)
-            below = sum(math.exp(x / tau) for x, m in zip(values[3:9], uses.tolist(), strict=True) if m)
-            if background == "exact":
-                below += positive
-            if official:
-                below -= math.exp(values[9] / tau)
-            return -math.log(positive / below + eps) if positive else 0.0
-
-        derivatives = torch.cat([terms.by_hard[i], terms.by_near[i], terms.by_own[i, None]])
-        check(terms.loss[i], derivatives, literal, [*hard[i].tolist(), *near[i].tolist(), own[i].item()])
+        # Rows 0 to 2 are the hard positives, 3 to 8 the nearest rows, 9 the anchor's own.
+        s = torch.cat([hard[i], near[i], own[i, None]]).requires_grad_()
+        N_h = hard_mask[i].nonzero()[:, 0].tolist()
+        rows = range(3, 9) if background == "approximate" else (near_mask[i].nonzero()[:, 0] + 3).tolist()
+        if background == "exact":
+            rows += N_h
+        expected = s.new_zeros(())
+        if background == "official" and N_h:
+            below = reference.set_probability(rows, s, tau) - reference.set_probability([9], s, tau)
+            expected = add_eps(-torch.log(reference.set_probability(N_h, s, tau) / below), eps)
+        elif N_h:
+            expected = add_eps(reference.invariance_loss(s, N_h, rows, tau), eps)
+        check(terms.loss[i], torch.cat([terms.by_hard[i], terms.by_near[i], terms.by_own[i, None]]), expected, s)
 
 
 def test_a_background_of_the_hard_positives_alone_costs_nothing():
     hard = torch.randn(2, 3).double()
-    terms = invariance_loss(hard, torch.ones(2, 3).bool(), hard, torch.zeros(2, 3).bool(), 0.1)
+    terms = invariance_loss(hard, hard, torch.zeros(2, 3).bool(), 0.1)
     torch.testing.assert_close(terms.loss, torch.zeros(2).double())
     assert terms.by_hard.abs().max() < 1e-12 and terms.by_near.abs().max() == 0
+
+
+def test_a_diverged_feature_stays_visible():
+    hard = torch.tensor([[torch.nan, torch.nan], [-torch.inf, -torch.inf]])
+    assert invariance_loss(hard, torch.rand(2, 3), None, 0.1).loss.isnan().tolist() == [True, False]
 
 
 @pytest.mark.parametrize("per_anchor", [True, False])
@@ -91,28 +87,25 @@ def test_noise_contrastive_loss(per_anchor):
     log_partition = torch.randn(4).double() if per_anchor else torch.tensor(1.3).double()
     terms = noise_contrastive_loss(own, noise, log_partition, num_samples, tau)
     for i in range(4):
-        z = math.exp(log_partition[i] if per_anchor else log_partition)
-
-        def literal(values: list[float], z: float = z) -> float:
-            probability = [math.exp(x / tau) / z for x in values]
-            from_data = [p / (p + 5 / num_samples) for p in probability]
-            return -math.log(from_data[0]) - sum(math.log(1 - h) for h in from_data[1:])
-
-        derivatives = torch.cat([terms.by_own[i, None], terms.by_near[i]])
-        check(terms.loss[i], derivatives, literal, [own[i].item(), *noise[i].tolist()])
+        s = torch.cat([own[i, None], noise[i]]).requires_grad_()
+        p = torch.exp(s / tau) / math.exp(log_partition[i] if per_anchor else log_partition)
+        h = p / (p + 5 / num_samples)
+        expected = -torch.log(h[0]) - torch.log(1 - h[1:]).sum()
+        check(terms.loss[i], torch.cat([terms.by_own[i, None], terms.by_near[i]]), expected, s)
 
 
 def test_small_temperatures_neither_overflow_nor_vanish():
     own, near = torch.tensor([-1.0]), torch.tensor([[1.0, 0.9]])
     terms = instance_loss(own, near, 0.01)
     assert terms.loss.item() == pytest.approx(200, rel=1e-4) and terms.by_near.isfinite().all()
-    terms = invariance_loss(own[:, None], torch.ones(1, 1).bool(), near, None, 0.01, with_hard=False)
+    terms = invariance_loss(own[:, None], near, None, 0.01, with_hard=False)
     assert terms.loss.item() == pytest.approx(200, rel=1e-4)
     assert terms.by_hard.item() == pytest.approx(-100)
 
 
 def test_ramps():
-    assert [ramp("binary", t, 30) for t in (1, 30, 31, 799)] == [0, 0, 1, 1]
+    epochs = (1, 30, 31, 799)
+    assert [ramp("binary", t, 30) for t in epochs] == [reference.ramp(t, 30) for t in epochs] == [0, 0, 1, 1]
     assert [ramp("constant", t, 30) for t in (1, 40)] == [1, 1]
     for t in (1, 15, 29):
         assert ramp("gaussian", t, 30) == pytest.approx(math.exp(-5 * (1 - t / 30) ** 2))

@@ -1,11 +1,14 @@
-"""Recursive discovery against plain breadth-first search."""
+"""Discovery of positives against invp.core.reference and a library's breadth-first search."""
 
 import networkx
+import numpy as np
 import pytest
 import torch
 
+from invp.core import reference
 from invp.core.neighbours import ABSENT
 from invp.core.propagation import discover
+from invp.steps.graph import discovered
 
 
 def random_table(num_samples: int, k: int, *, components: int = 1, absent: float = 0.0, seed: int = 0) -> torch.Tensor:
@@ -20,23 +23,21 @@ def random_table(num_samples: int, k: int, *, components: int = 1, absent: float
     return table.masked_fill(torch.rand(num_samples, k, generator=generator) < absent, ABSENT)
 
 
-def by_recursion(table: torch.Tensor, anchor: int, steps: int) -> dict[int, int]:
-    """S_1 = N_k(i), S_{s+1} = S_s u N_k(S_s), with the step at which each came; the anchor is left out at the end."""
-    found = {j: 1 for j in table[anchor].tolist() if j != ABSENT}
-    for step in range(2, steps + 1):
-        for node in list(found):
-            for j in table[node].tolist():
-                if j != ABSENT:
-                    found.setdefault(j, step)
-    found.pop(anchor, None)
-    return found
+def by_reference(table: torch.Tensor, anchor: int, steps: int) -> dict[int, int]:
+    """The positives by equation (3), with the smallest number of steps that reaches each."""
+    graph = [[j for j in row if j != ABSENT] for row in table.tolist()]
+    distances: dict[int, int] = {}
+    for step in range(1, steps + 1):
+        for j in reference.positives(graph, anchor, step):
+            distances.setdefault(j, step)
+    return distances
 
 
 @pytest.mark.parametrize(
     ("num_samples", "k", "components", "absent"), [(60, 4, 1, 0), (60, 4, 7, 0), (30, 2, 3, 0.4), (4, 4, 1, 0)]
 )
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
-def test_the_union_equals_the_recursion_and_the_graph_distance(num_samples, k, components, absent, steps):
+def test_the_union_equals_the_reference_and_the_graph_distance(num_samples, k, components, absent, steps):
     table = random_table(num_samples, k, components=components, absent=absent, seed=steps)
     anchors = torch.tensor([0, num_samples - 1, 2, 0])  # an anchor twice
     positives = discover(table, anchors, steps)
@@ -47,7 +48,7 @@ def test_the_union_equals_the_recursion_and_the_graph_distance(num_samples, k, c
         mask = positives.mask[row]
         nodes, distances = positives.index[row][mask].tolist(), positives.distance[row][mask].tolist()
         assert len(nodes) == len(set(nodes))
-        assert dict(zip(nodes, distances, strict=True)) == by_recursion(table, anchor, steps)
+        assert dict(zip(nodes, distances, strict=True)) == by_reference(table, anchor, steps)
         lengths = networkx.single_source_shortest_path_length(graph, anchor, cutoff=steps)
         assert dict(zip(nodes, distances, strict=True)) == {j: d for j, d in lengths.items() if j != anchor}
     assert (positives.index[~positives.mask] == 0).all()
@@ -71,3 +72,22 @@ def test_concatenation_keeps_repeats_and_the_anchor():
 
 def test_a_node_without_neighbours_has_no_positives():
     assert not discover(torch.full((5, 3), ABSENT), torch.tensor([1, 4]), 3).mask.any()
+
+
+@pytest.mark.parametrize("num_positives", [3, 500])
+def test_the_rows_of_positives_arrow_equal_the_reference(num_positives):
+    """What the step `graph` writes of each anchor: its positives, their distances, similarities, and which are hard."""
+    rows = torch.nn.functional.normalize(torch.randn(60, 5, generator=torch.Generator().manual_seed(3)), dim=1)
+    table = random_table(60, 4, components=3, seed=3)
+    anchors, section = np.array([5, 0, 59]), {"objective": {"k": 3, "steps": 2, "num_positives": num_positives}}
+    pairs = discovered(section, {}, rows.numpy(), table.numpy(), anchors)
+    assert set(pairs["anchor"].tolist()) == set(anchors.tolist())
+    for anchor in anchors.tolist():
+        mine = pairs["anchor"] == anchor
+        nodes = pairs["positive"][mine].tolist()
+        distances = by_reference(table[:, :3], anchor, 2)
+        assert dict(zip(nodes, pairs["distance"][mine].tolist(), strict=True)) == distances and len(nodes) == len(distances)
+        s = reference.similarities(rows[anchor], rows)
+        torch.testing.assert_close(torch.from_numpy(pairs["similarity"][mine]), s[nodes])
+        hard = pairs["positive"][mine & pairs["hard"]].tolist()
+        assert sorted(hard) == sorted(reference.hard_positives(s, set(nodes), num_positives))

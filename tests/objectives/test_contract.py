@@ -41,7 +41,7 @@ def embed(objective):
         training = objective.training
         objective.eval()
         with torch.no_grad():
-            rows = torch.cat([function(part) for part in PICTURES.split(64)])
+            rows = torch.cat([function(chunk) for chunk in PICTURES.split(64)])
         objective.train(training)
         return rows
 

@@ -1,4 +1,4 @@
-"""Instance discrimination against plain loops, with autograd on the dense form for the gradients."""
+"""Instance discrimination against invp.core.reference and, with noise, plain loops; autograd gives their gradients."""
 
 import math
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from invp.core import reference
 from invp.core.selection import hashed_indices
 from invp.objectives import invp
 from invp.objectives.instance_discrimination import LOSSES, Config, Objective
@@ -33,12 +34,17 @@ def build(loss: str, num_negatives: int = 7) -> Objective:
 
 
 def literal(objective: Objective, rows: torch.Tensor, index: torch.Tensor, epoch: int, partition) -> torch.Tensor:
-    """The mean loss as written in the papers, under autograd."""
+    """The mean loss as written in the papers, under autograd. topm and full are equation (6) of InvP."""
     config, losses = objective.config, []
     noise = hashed_indices(index, config.num_negatives, N, seed=3, epoch=epoch) if config.num_negatives else None
     for i, own in enumerate(index.tolist()):
         feature = rows[own] / rows[own].norm()
-        term = [torch.exp(objective.bank[j] @ feature / TAU) for j in range(N)]
+        s = reference.similarities(feature, objective.bank)
+        if config.loss in ("topm", "full"):
+            count = config.num_negatives if config.loss == "topm" and config.num_negatives else N
+            losses.append(reference.instance_loss(s, own, reference.nearest(s, count), TAU))
+            continue
+        term = [torch.exp(x / TAU) for x in s]
         if config.loss == "nce":
             m = config.num_negatives
             drawn = [term[j] for j in noise[i].tolist()]
@@ -46,11 +52,7 @@ def literal(objective: Objective, rows: torch.Tensor, index: torch.Tensor, epoch
             h = [t / z / (t / z + m / N) for t in [term[own], *drawn]]
             losses.append(-torch.log(h[0]) - sum(torch.log(1 - x) for x in h[1:]))
             continue
-        if config.loss == "infonce":
-            below = term[own] + sum(term[j] for j in noise[i].tolist())
-        else:
-            count = config.num_negatives if config.loss == "topm" and config.num_negatives else N
-            below = sum(sorted(term, key=lambda t: -t.item())[:count])
+        below = term[own] + sum(term[j] for j in noise[i].tolist())
         losses.append(-torch.log(term[own] / below))
     return sum(losses) / len(losses)
 

@@ -95,11 +95,11 @@ def test_twenty_steps_equal_the_reference(num_negatives, positives, steps, ramp_
     optimizer = torch.optim.SGD(objective.parameters(), lr=LR, momentum=0.9)
     embedded = []
     for step in range(STEPS):
-        epoch, place = 1 + step // (N // BATCH), step % (N // BATCH)
-        if place == 0:
+        epoch, step_of_epoch = 1 + step // (N // BATCH), step % (N // BATCH)
+        if step_of_epoch == 0:
             objective.begin_epoch(epoch, embedded.append)
             order = torch.randperm(N, generator=generator)
-        index = order[place * BATCH : (place + 1) * BATCH]
+        index = order[step_of_epoch * BATCH : (step_of_epoch + 1) * BATCH]
         view = images[index] + 0.1 * torch.randn(BATCH, INPUTS, dtype=torch.float64, generator=generator)
         output = objective([view], index, epoch)
         optimizer.zero_grad()

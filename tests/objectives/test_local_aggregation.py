@@ -36,9 +36,9 @@ def test_the_warm_up_is_instance_discrimination():
 def test_the_bank_is_clustered_anew_in_every_epoch_and_differently_each_time():
     objective = build()
     objective.begin_epoch(2, no_embedding)
-    for place in range(3):
-        found = kmeans(objective.memory(), 6, seed=3 * 1000003 + 2 * 3 + place)
-        assert torch.equal(objective.cluster[place].long(), found.cluster)
+    for number in range(3):
+        clusters = kmeans(objective.memory(), 6, seed=3 * 1000003 + 2 * 3 + number)
+        assert torch.equal(objective.cluster[number].long(), clusters.cluster)
     assert not torch.equal(objective.cluster[0], objective.cluster[1])
     before = objective.cluster.clone()
     objective.begin_epoch(3, no_embedding)

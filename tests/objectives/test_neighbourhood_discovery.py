@@ -51,8 +51,8 @@ def test_each_round_takes_a_larger_share_of_the_surest_with_their_nearest_row():
     for epoch, count in ((3, 5), (4, 5), (5, 10), (7, 15), (9, 20), (11, 20)):
         objective.begin_epoch(epoch, no_embedding)
         assert sorted((objective.neighbour != ABSENT).nonzero()[:, 0].tolist()) == sorted(surest[:count])
-    for i, found in enumerate(objective.neighbour.tolist()):
-        assert found == max((j for j in range(N) if j != i), key=lambda j: (rows[i] @ rows[j]).item())
+    for i, neighbour in enumerate(objective.neighbour.tolist()):
+        assert neighbour == max((j for j in range(N) if j != i), key=lambda j: (rows[i] @ rows[j]).item())
 
 
 def test_value_and_gradient_equal_loops():

@@ -21,7 +21,7 @@ def build(**options) -> pcl.Objective:
 
 
 def embed(function):
-    return torch.cat([function(part) for part in torch.arange(N)[:, None].split(7)])
+    return torch.cat([function(chunk) for chunk in torch.arange(N)[:, None].split(7)])
 
 
 def test_the_warm_up_is_moco():
@@ -58,10 +58,10 @@ def test_prototypes_are_the_clusters_of_the_momentum_features_and_change_with_th
         objective.encoder.rows.normal_()  # so that the two encoders differ
     objective.begin_epoch(2, embed)
     features = torch.nn.functional.normalize(objective.key.encoder.rows, dim=1)
-    found = kmeans(features, 3, seed=3 * 1000003 + 2 * 2)
-    assert torch.equal(objective.cluster[0], found.cluster)
-    torch.testing.assert_close(objective.centroids[:3], torch.nn.functional.normalize(found.centroids, dim=1).double())
-    phi = concentrations(found.distance, found.cluster, 3, TAU, 10)
+    clusters = kmeans(features, 3, seed=3 * 1000003 + 2 * 2)
+    assert torch.equal(objective.cluster[0], clusters.cluster)
+    torch.testing.assert_close(objective.centroids[:3], torch.nn.functional.normalize(clusters.centroids, dim=1).double())
+    phi = concentrations(clusters.distance, clusters.cluster, 3, TAU, 10)
     torch.testing.assert_close(objective.phi[:3], phi.double())
     torch.testing.assert_close(objective.centroids.norm(dim=1), torch.ones(8).double())
     before = objective.centroids.clone()

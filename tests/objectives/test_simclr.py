@@ -55,16 +55,16 @@ def test_temperature_must_be_above_zero():
         simclr.Config(temperature=0)
 
 
-def share(rank: int, world: int, port: int, folder: str) -> None:
+def share(rank: int, world_size: int, port: int, folder: str) -> None:
     """One process of two: SimCLR's gradient from half the batch, and MoCo's keys under batch normalisation."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-    torch.save(results(rank, world), f"{folder}/{rank}.pt")
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
+    torch.save(results(rank, world_size), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
-def results(rank: int, world: int) -> dict:
-    mine = slice(rank * 4 // world, (rank + 1) * 4 // world)
+def results(rank: int, world_size: int) -> dict:
+    mine = slice(rank * 4 // world_size, (rank + 1) * 4 // world_size)
     objective = build()
     objective([images(3, 8, 0, 5)[mine], images(4, 9, 1, 6)[mine]], torch.tensor([3, 8, 0, 5])[mine], 1)["loss"].backward()
     torch.manual_seed(0)
@@ -72,7 +72,7 @@ def results(rank: int, world: int) -> dict:
     head = build_head({"kind": "linear", "dimensions": 8}, 32)
     rival = moco.Objective(moco.Config(num_keys=8, norm_group=2), encoder, head, 99, seed=1)
     views = torch.randn(8, 3, 8, 8)
-    mine = slice(rank * 8 // world, (rank + 1) * 8 // world)
+    mine = slice(rank * 8 // world_size, (rank + 1) * 8 // world_size)
     key = rival.embeddings([views[mine], views[mine]], torch.arange(8)[mine] + 5, 3)[1]
     return {"gradient": objective.encoder.rows.grad, "key": key}
 
@@ -82,7 +82,7 @@ def test_two_processes_have_the_gradient_and_the_shuffled_keys_of_one(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     multiprocessing.spawn(share, (2, port, str(tmp_path)), nprocs=2)
-    one, parts = results(0, 1), [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    one, halves = results(0, 1), [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     # DDP takes the mean of the gradients of processes.
-    torch.testing.assert_close((parts[0]["gradient"] + parts[1]["gradient"]) / 2, one["gradient"])
-    torch.testing.assert_close(torch.cat([part["key"] for part in parts]), one["key"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close((halves[0]["gradient"] + halves[1]["gradient"]) / 2, one["gradient"])
+    torch.testing.assert_close(torch.cat([half["key"] for half in halves]), one["key"], rtol=1e-4, atol=1e-5)
