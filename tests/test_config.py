@@ -58,7 +58,7 @@ def test_another_name_drops_the_parents_options(folder):
         ({"training": {"epochs": 20}}, ["stages end at epoch 90"]),
         ({"stages": [10, 5]}, ["stages must rise"]),
         ({"stages": "all"}, ["stages must be a list"]),
-        ({"objective": {"k": 0}}, ["k must be at least 1"]),
+        ({"objective": {"k": 0}}, ["k is 0", "at least 1"]),
         ({"augmentation": {"grayscale": 2.0}}, ["section 'augmentation'", "grayscale is 2.0", "at most 1"]),
         ({"extends": "digits-inpv"}, ["digits-inpv", "did you mean 'digits-invp'"]),
         ({"evaluations": {"knnn": {}}}, ["knnn", "did you mean 'knn'"]),

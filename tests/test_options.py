@@ -12,6 +12,7 @@ from invp.plumbing.experiments import load, load_study
 from invp.plumbing.options import valid_words
 from invp.plumbing.plugins import KINDS, load_plugin, plugin_names
 from invp.plumbing.sections import SECTIONS, Study, Weights
+from invp.tools.options import page
 
 NEEDED = {"name": "resnet18", "epochs": 2, "study": "s", "experiments": ["one"], "file": "w.pth"}  # fields without a default
 PLUGINS = [(kind, name) for kind in KINDS for name in plugin_names(kind)]
@@ -123,3 +124,17 @@ def test_the_digest_of_weights_is_named_where_the_file_is_there(root, tmp_path, 
     (tmp_path / "own.yaml").write_text("extends: digits-invp\nweights: {file: w.pth}\n")
     with pytest.raises(UserError, match="that of .*w.pth is 9a129038d9a00aed"):
         load(tmp_path / "own.yaml")
+
+
+def test_the_reference_page_is_what_the_code_says(root):
+    """After a change: python -m invp options --markdown docs/options.md"""
+    assert (root / "docs/options.md").read_text() == page()
+
+
+def test_one_section_or_plug_in_can_be_asked_for(run_invp):
+    done = run_invp("options", "objective.invp")
+    assert (
+        done.returncode == 0 and "num_positives: 50\n      P, the hard positives of an anchor; valid: a whole number" in done.stdout
+    )
+    wrong = run_invp("options", "objectiv.invp")
+    assert wrong.returncode == 2 and "did you mean 'objective.invp'" in wrong.stderr

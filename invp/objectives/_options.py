@@ -1,4 +1,4 @@
-"""Checks of the options of objectives; a failed one raises a UserError that names the key."""
+"""Checks that an objective makes when it is built: of its options against the data, and of what is installed."""
 
 import importlib.util
 from typing import Any
@@ -15,4 +15,4 @@ def require(condition: bool, config: Any, key: str, what: str) -> None:
 def require_faiss() -> None:
     """Raises a UserError that says how to install faiss, if it is not installed."""
     if importlib.util.find_spec("faiss") is None:
-        raise UserError("objective: this one clusters with faiss, which is not installed: pip install 'invp[graph]'")
+        raise UserError("objective: this one clusters with faiss, which is not installed: pip install faiss-gpu (or faiss-cpu)")

@@ -16,8 +16,9 @@ from invp.core.batch_loss import LossOptions, Nearest, batch_loss
 from invp.core.losses import attach_gradient, instance_loss, noise_contrastive_loss
 from invp.core.neighbours import similarities
 from invp.core.selection import hashed_indices, selected_similarities, weighted_rows
-from invp.objectives._options import require
 from invp.objectives._sharded_bank import BankRows
+from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 BANKS = ("replicated", "sharded")
 LOSSES = ("topm", "full", "infonce", "nce")
@@ -27,19 +28,17 @@ LOSSES = ("topm", "full", "infonce", "nce")
 class Config:
     """Options of instance discrimination; the defaults equal the instance loss of InvP."""
 
-    loss: str = "topm"  # topm: the M nearest rows (InvP's L_ins) | full: all N | infonce, nce: the own and m noise rows
-    num_negatives: int = 4096  # M of topm, m of infonce and nce; 0 for all N with topm
-    momentum: float = 0.5  # m of the bank
-    temperature: float = 0.07  # tau
-    bank: str = "replicated"  # replicated: every process holds all rows | sharded: N / processes, for large N
+    loss: str = option(
+        "topm", "topm: the M nearest rows (InvP's L_ins); full: all N; infonce, nce: the own and m noise rows", choices=LOSSES
+    )
+    num_negatives: int = option(4096, "M of topm, m of infonce and nce; 0: all N with topm", least=0)
+    momentum: float = option(0.5, "m of the bank", least=0, below=1)
+    temperature: float = option(0.07, "tau", above=0)
+    bank: str = option("replicated", "replicated: every process holds all rows; sharded: N / processes, for large N", choices=BANKS)
 
     def __post_init__(self) -> None:
-        require(self.loss in LOSSES, self, "loss", "one of " + ", ".join(LOSSES))
-        least = 1 if self.loss in ("infonce", "nce") else 0
-        require(self.num_negatives >= least, self, "num_negatives", f"at least {least}")
-        require(self.bank in BANKS, self, "bank", "one of " + ", ".join(BANKS))
-        require(0 <= self.momentum < 1, self, "momentum", "at least 0 and below 1")
-        require(self.temperature > 0, self, "temperature", "above 0")
+        if self.loss in ("infonce", "nce") and not self.num_negatives:
+            raise UserError(f"num_negatives is 0; valid with loss: {self.loss}: a whole number, at least 1")
 
 
 class Objective(nn.Module):

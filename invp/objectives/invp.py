@@ -17,9 +17,9 @@ from invp.core.losses import RAMPS, attach_gradient, ramp
 from invp.core.neighbours import ABSENT, largest, merge_topk, nearest_first, similarities
 from invp.core.propagation import Positives, discover
 from invp.core.selection import selected_similarities
-from invp.objectives._options import require
 from invp.objectives._sharded_bank import BankRows
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 
 BANKS = ("replicated", "sharded")
 SEARCHES = ("fp32", "fp16")
@@ -31,36 +31,33 @@ POSITIVES = ("hard", "easy", "knn")
 class Config:
     """Options of InvP; the defaults are the paper's for ImageNet with a linear head."""
 
-    k: int = 4  # neighbours of each node of the graph
-    steps: int = 3  # l, the graph distance within which positives are discovered
-    num_positives: int = 50  # P, the hard positives of an anchor
-    num_negatives: int = 4096  # M, the nearest rows in the denominators; 0 for all N
-    hard_negatives: bool = True  # False: the denominators run over all N
-    weight: float = 0.6  # lambda
-    ramp: str = "binary"  # w(t): binary | gaussian | constant
-    ramp_epoch: int = 30  # T
-    momentum: float = 0.5  # m of the bank
-    temperature: float = 0.07  # tau; the paper has 0.2 with an MLP head
-    graph: str = "lazy"  # lazy: an image's neighbours are found when it is visited | epoch, stage: all at its start
-    union: bool = True  # False: a positive counts as often as walks end in it
-    background: str = "exact"  # exact: (N_M \\ N) u N_h | approximate: N_M | official: N_M less the anchor's own term
-    positives: str = "hard"  # hard: least similar of the discovered | easy: most similar of them | knn: nearest rows
-    num_neighbours: int = 50  # K of positives: knn
-    eps: float = 0.0  # added to both ratios inside the logarithm
-    official_compat: bool = False  # the authors' code: sets graph, union, background, eps; the table starts at 0
-    bank: str = "replicated"  # replicated: every process holds all rows | sharded: N / processes, for large N
-    search: str = "fp32"  # fp16: candidates are found with 16-bit copies and scored again in 32 bits
-
-    def __post_init__(self) -> None:
-        for key in ("k", "steps", "num_positives", "num_neighbours"):
-            require(getattr(self, key) >= 1, self, key, "at least 1")
-        for key in ("num_negatives", "weight", "ramp_epoch", "eps"):
-            require(getattr(self, key) >= 0, self, key, "at least 0")
-        require(0 <= self.momentum < 1, self, "momentum", "at least 0 and below 1")
-        require(self.temperature > 0, self, "temperature", "above 0")
-        for key, valid in (("ramp", RAMPS), ("graph", GRAPHS), ("background", BACKGROUNDS), ("positives", POSITIVES),
-                           ("bank", BANKS), ("search", SEARCHES)):  # fmt: skip
-            require(getattr(self, key) in valid, self, key, "one of " + ", ".join(valid))
+    k: int = option(4, "neighbours of each node of the graph", least=1)
+    steps: int = option(3, "l, the graph distance within which positives are discovered", least=1)
+    num_positives: int = option(50, "P, the hard positives of an anchor", least=1)
+    num_negatives: int = option(4096, "M, the nearest rows in the denominators; 0: all N", least=0)
+    hard_negatives: bool = option(True, "false: the denominators run over all N")
+    weight: float = option(0.6, "lambda, the weight of L_inv", least=0)
+    ramp: str = option("binary", "w(t), the weight of L_inv over epochs", choices=RAMPS)
+    ramp_epoch: int = option(30, "T, the epoch after which a binary ramp is 1", least=0)
+    momentum: float = option(0.5, "m of the bank", least=0, below=1)
+    temperature: float = option(0.07, "tau; the paper has 0.2 with an MLP head", above=0)
+    graph: str = option(
+        "lazy", "lazy: an image's neighbours are found when it is visited; epoch, stage: all at its start", choices=GRAPHS
+    )
+    union: bool = option(True, "false: a positive counts as often as walks end in it")
+    background: str = option(
+        "exact", "exact: (N_M \\ N) u N_h; approximate: N_M; official: N_M less the anchor's own term", choices=BACKGROUNDS
+    )
+    positives: str = option(
+        "hard",
+        "hard: the least similar of the discovered; easy: the most similar of them; knn: the nearest rows",
+        choices=POSITIVES,
+    )
+    num_neighbours: int = option(50, "K of positives: knn", least=1)
+    eps: float = option(0.0, "added to both ratios inside the logarithm", least=0)
+    official_compat: bool = option(False, "the authors' code: sets graph, union, background, eps; the table starts at 0")
+    bank: str = option("replicated", "replicated: every process holds all rows; sharded: N / processes, for large N", choices=BANKS)
+    search: str = option("fp32", "fp16: candidates are found with 16-bit copies and scored again in 32 bits", choices=SEARCHES)
 
 
 class Objective(nn.Module):

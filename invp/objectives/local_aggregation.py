@@ -15,8 +15,9 @@ from invp.core.contrastive import set_loss
 from invp.core.neighbours import top_k
 from invp.core.selection import weighted_rows
 from invp.objectives import instance_discrimination
-from invp.objectives._options import require, require_faiss
+from invp.objectives._options import require_faiss
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 from invp.training.distributed import from_first
 
 
@@ -24,20 +25,14 @@ from invp.training.distributed import from_first
 class Config(instance_discrimination.Config):
     """Options of Local Aggregation; the defaults are the paper's for ImageNet."""
 
-    loss: str = "nce"  # the loss of the warm-up, as in instance_discrimination
-    num_negatives: int = 4096  # those of the warm-up
-    num_background: int = 4096  # M, the size of B_i
-    num_clusterings: int = 10  # H
-    num_clusters: int = 30000  # of each clustering
-    iterations: int = 20  # of k-means
-    warmup_epochs: int = 10  # of instance discrimination
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("num_background", "num_clusterings", "num_clusters", "iterations"):
-            require(getattr(self, key) >= 1, self, key, "at least 1")
-        require(self.bank == "replicated", self, "bank", "replicated: its clusters need all rows")
-        require(self.warmup_epochs >= 0, self, "warmup_epochs", "at least 0")
+    loss: str = option("nce", "the loss of the warm-up, as in instance_discrimination", choices=instance_discrimination.LOSSES)
+    num_negatives: int = option(4096, "those of the warm-up", least=0)
+    bank: str = option("replicated", "every process holds all rows: the clusters need them", choices=("replicated",))
+    num_background: int = option(4096, "M, the size of B_i", least=1)
+    num_clusterings: int = option(10, "H", least=1)
+    num_clusters: int = option(30000, "of each clustering", least=1)
+    iterations: int = option(20, "of k-means", least=1)
+    warmup_epochs: int = option(10, "of instance discrimination", least=0)
 
 
 class Objective(instance_discrimination.Objective):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from invp.core.contrastive import info_nce
 from invp.core.selection import hashed_indices
 from invp.objectives._momentum import MomentumCopy
-from invp.objectives._options import require
+from invp.plumbing.options import option
 from invp.training.distributed import gather, rank_and_world_size
 
 SHUFFLE_STREAM = 1 << 32  # keeps the draws of the shuffle apart from others of the same seed
@@ -25,16 +25,10 @@ SHUFFLE_STREAM = 1 << 32  # keeps the draws of the shuffle apart from others of 
 class Config:
     """Options of MoCo; the defaults are those of version 1 for ImageNet."""
 
-    num_keys: int = 65536  # K, keys of earlier batches
-    momentum: float = 0.999  # m of the key encoder
-    temperature: float = 0.07  # tau; version 2 has 0.2
-    norm_group: int = 32  # number of shuffled images that share the key encoder's batch statistics; 0: all, unshuffled
-
-    def __post_init__(self) -> None:
-        require(self.num_keys >= 1, self, "num_keys", "at least 1")
-        require(0 <= self.momentum <= 1, self, "momentum", "from 0 to 1")
-        require(self.temperature > 0, self, "temperature", "above 0")
-        require(self.norm_group >= 0, self, "norm_group", "at least 0")
+    num_keys: int = option(65536, "K, keys of earlier batches", least=1)
+    momentum: float = option(0.999, "m of the key encoder", least=0, most=1)
+    temperature: float = option(0.07, "tau; version 2 has 0.2", above=0)
+    norm_group: int = option(32, "shuffled images that share the key encoder's batch statistics; 0: all, unshuffled", least=0)
 
 
 class Objective(nn.Module):

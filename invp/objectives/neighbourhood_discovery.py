@@ -13,24 +13,18 @@ from torch import Tensor, nn
 from invp.core.contrastive import row_entropies, set_loss
 from invp.core.neighbours import ABSENT, knn_graph, similarities
 from invp.objectives import instance_discrimination
-from invp.objectives._options import require
+from invp.plumbing.options import option
 
 
 @dataclass
 class Config:
     """Options of AND; the defaults are the paper's."""
 
-    # Differs from the paper: the learning rate does not start anew with each round; it follows `training.schedule`.
-    round_epochs: int = 200  # epochs of a round
-    round_share: float = 0.25  # the share of all images that each round after the first adds to the anchors
-    momentum: float = 0.5  # m of the bank
-    temperature: float = 0.1  # tau
-
-    def __post_init__(self) -> None:
-        require(self.round_epochs >= 1, self, "round_epochs", "at least 1")
-        require(0 < self.round_share <= 1, self, "round_share", "above 0 and at most 1")
-        require(0 <= self.momentum < 1, self, "momentum", "at least 0 and below 1")
-        require(self.temperature > 0, self, "temperature", "above 0")
+    # Differs from the paper: the learning rate starts anew in no round; it follows `training.schedule` over all of them.
+    round_epochs: int = option(200, "epochs of a round", least=1)
+    round_share: float = option(0.25, "of all images that become anchors with each round after the first", above=0, most=1)
+    momentum: float = option(0.5, "m of the bank", least=0, below=1)
+    temperature: float = option(0.1, "tau", above=0)
 
 
 class Objective(instance_discrimination.Objective):

@@ -4,7 +4,7 @@ N samples, B batch, D dimensions, K prototypes, G granularities.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from invp.core.clusters import kmeans
 from invp.core.contrastive import concentrations, prototype_loss
 from invp.objectives import moco
-from invp.objectives._options import require, require_faiss
+from invp.objectives._options import require_faiss
 from invp.plumbing.errors import UserError
+from invp.plumbing.options import option
 from invp.training.distributed import from_first
 
 
@@ -22,19 +23,12 @@ from invp.training.distributed import from_first
 class Config(moco.Config):
     """Options of PCL; the defaults are the paper's for ImageNet."""
 
-    num_keys: int = 16384
-    temperature: float = 0.2  # tau, also the mean of the prototypes' phi
-    num_clusters: list[int] = field(default_factory=lambda: [25000, 50000, 100000])  # K of each granularity
-    warmup_epochs: int = 20  # of InfoNCE alone
-    smooth: float = 10.0  # alpha of phi
-    iterations: int = 20  # of k-means
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(len(self.num_clusters) >= 1 and all(k >= 2 for k in self.num_clusters), self, "num_clusters", "numbers from 2 on")
-        require(self.warmup_epochs >= 0, self, "warmup_epochs", "at least 0")
-        require(self.smooth > 1, self, "smooth", "above 1")
-        require(self.iterations >= 1, self, "iterations", "at least 1")
+    num_keys: int = option(16384, "K, keys of earlier batches", least=1)
+    temperature: float = option(0.2, "tau, also the mean of the prototypes' phi", above=0)
+    num_clusters: list[int] = option([25000, 50000, 100000], "K of each granularity", least=2, filled=True)
+    warmup_epochs: int = option(20, "of InfoNCE alone", least=0)
+    smooth: float = option(10.0, "alpha of phi", above=1)
+    iterations: int = option(20, "of k-means", least=1)
 
 
 class Objective(moco.Objective):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from invp.core.losses import attach_gradient
 from invp.core.selection import hashed_indices
 from invp.objectives import instance_discrimination
-from invp.objectives._options import require
+from invp.plumbing.options import option
 
 SIDE = 3  # patches a side
 JIGSAW_STREAM = 1 << 33  # keeps the draws of the jigsaw apart from others of the same seed
@@ -23,17 +23,11 @@ JIGSAW_STREAM = 1 << 33  # keeps the draws of the jigsaw apart from others of th
 class Config(instance_discrimination.Config):
     """Options of PIRL; the defaults are the paper's for ImageNet."""
 
-    loss: str = "nce"  # as in instance_discrimination
-    num_negatives: int = 32000  # m
-    weight: float = 0.5  # lambda, the weight of the jigsaw's term; 0 is instance discrimination
-    patch_share: float = 0.75  # the side of the random crop of a patch, as a share of the patch's side
-    patch_size: int = 0  # the side in pixels to which crops are resized, for tiny images; 0: they are not resized
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 <= self.weight <= 1, self, "weight", "from 0 to 1")
-        require(0 < self.patch_share <= 1, self, "patch_share", "above 0 and at most 1")
-        require(self.patch_size >= 0, self, "patch_size", "at least 0")
+    loss: str = option("nce", "as in instance_discrimination", choices=instance_discrimination.LOSSES)
+    num_negatives: int = option(32000, "m", least=0)
+    weight: float = option(0.5, "lambda, the weight of the jigsaw's term; 0 is instance discrimination", least=0, most=1)
+    patch_share: float = option(0.75, "the side of the random crop of a patch, as a share of the patch's side", above=0, most=1)
+    patch_size: int = option(0, "the side in pixels to which crops are resized, for tiny images; 0: they are not resized", least=0)
 
 
 class Objective(instance_discrimination.Objective):

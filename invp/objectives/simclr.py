@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.core.contrastive import nt_xent
-from invp.objectives._options import require
+from invp.plumbing.options import option
 from invp.training.distributed import gather, rank_and_world_size
 
 
@@ -20,10 +20,7 @@ from invp.training.distributed import gather, rank_and_world_size
 class Config:
     """Options of SimCLR; the paper has 0.1 for ImageNet and 0.5 for CIFAR-10."""
 
-    temperature: float = 0.5  # tau
-
-    def __post_init__(self) -> None:
-        require(self.temperature > 0, self, "temperature", "above 0")
+    temperature: float = option(0.5, "tau", above=0)
 
 
 class Objective(nn.Module):

@@ -203,30 +203,6 @@ def test_a_collapsed_batch_sits_at_the_uniform_loss():
     assert metrics["uniform_loss"].item() == pytest.approx(math.log(12)) and metrics["feature_std"] < 1e-6
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("k", 0),
-        ("steps", 0),
-        ("num_positives", 0),
-        ("num_negatives", -1),
-        ("num_neighbours", 0),
-        ("weight", -0.1),
-        ("ramp", "linear"),
-        ("ramp_epoch", -1),
-        ("momentum", 1.0),
-        ("temperature", 0.0),
-        ("graph", "always"),
-        ("background", "none"),
-        ("positives", "soft"),
-        ("eps", -1e-7),
-    ],
-)
-def test_a_wrong_value_is_named(key, value):
-    with pytest.raises(UserError, match=rf"objective: {key} must be .* and is {value!r}"):
-        Config(**{key: value})
-
-
 def test_the_preset_sets_the_authors_ways():
     config = build(official_compat=True).config
     assert (config.graph, config.union, config.background, config.eps) == ("lazy", False, "official", 1e-7)
