@@ -13,8 +13,8 @@ PURITY = {
     "same_class_share": "edges",
     "positives_same_class": "discovered positives",
     "nearest_same_class_of_as_many": "as many nearest neighbours",
-    "easy_positives_same_class": "easy positives",
-    "hard_positives_same_class": "hard positives",
+    "other_positives_same_class": "positives that the loss leaves",
+    "chosen_positives_same_class": "positives that the loss takes",
 }
 STRUCTURE = {
     "mutual_share": "mutual edges",

@@ -1,4 +1,4 @@
-"""Fig. 2b of InvP: anchors with what the walk through the last stage's graph found, and which of it was hard."""
+"""Fig. 2b of InvP: anchors with what the walk through the last stage's graph found, and what of it the loss takes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     stage = max(inputs.graphs)
     table = read_table(inputs.graphs[stage] / "positives.arrow")
     anchors, positives = table["anchor"].to_numpy(), table["positive"].to_numpy()
-    distance, similarity, hard = (table[n].to_numpy(zero_copy_only=False) for n in ("distance", "similarity", "hard"))
+    distance, similarity, taken = (table[n].to_numpy(zero_copy_only=False) for n in ("distance", "similarity", "chosen"))
     shards = Shards(inputs.dataset["train"])
     labels = shards.labels.numpy()
     present = np.unique(anchors)
@@ -48,12 +48,12 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
         numbers = [int(anchor), *positives[own].tolist()]
         same = [labels[n] == labels[anchor] or labels[n] < 0 for n in numbers]
         frames = ["#222222", *("#2e8b57" if right else "#c0392b" for right in same[1:])]
-        captions = ["anchor", *(f"{distance[i]}{'h' if hard[i] else ''} {similarity[i]:.2f}" for i in own)]
+        captions = ["anchor", *(f"{distance[i]}{'*' if taken[i] else ''} {similarity[i]:.2f}" for i in own)]
         sheet(axes, [thumbnail(shards, n) for n in numbers], frames, captions)
         found.append({"anchor": int(anchor), "positives": [
-            {"image": int(positives[i]), "steps": int(distance[i]), "similarity": float(similarity[i]), "hard": bool(hard[i])} for i in own
+            {"image": int(positives[i]), "steps": int(distance[i]), "similarity": float(similarity[i]), "chosen": bool(taken[i])} for i in own
         ]})  # fmt: skip
         axes.set_xlim(0, config.shown + 1)
-    figure.supxlabel("below each: steps of the walk, h for hard, similarity to the anchor", fontsize=7)
+    figure.supxlabel("below each: steps of the walk, * where the loss takes it, similarity to the anchor", fontsize=7)
     save(figure, inputs, out)
     return {"stage": stage, "anchors": found}

@@ -41,6 +41,9 @@ class Config:
             raise UserError(f"num_negatives is 0; valid with loss: {self.loss}: a whole number, at least 1")
 
 
+MEMORY = "bank"  # the buffer with a row an image, of which a neighbour graph can be made
+
+
 class Objective(nn.Module):
     """Instance discrimination with its memory `bank` (NxD) and, for nce, `log_partition` (NaN until the first step)."""
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from invp.core.bank import initial_rows, last_occurrence
 from invp.core.batch_loss import BACKGROUNDS, BatchLoss, LossOptions, Nearest, batch_loss
 from invp.core.losses import RAMPS, attach_gradient, ramp
-from invp.core.neighbours import ABSENT, largest, merge_topk, nearest_first, similarities
+from invp.core.neighbours import ABSENT, largest, merge_topk, nearest_first, similarities, top_k
 from invp.core.propagation import Positives, discover
-from invp.core.selection import selected_similarities
+from invp.core.selection import extreme_positives, selected_similarities
 from invp.objectives._sharded_bank import BankRows
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
@@ -60,6 +60,65 @@ class Config:
     search: str = option("fp32", "fp16: candidates are found with 16-bit copies and scored again in 32 bits", choices=SEARCHES)
 
 
+MEMORY = "bank"  # the buffer with a row an image, of which a neighbour graph can be made
+
+
+def in_force(config: Config) -> Config:
+    """The options that hold: `official_compat` sets several."""
+    return replace(config, graph="lazy", union=False, background="official", eps=1e-7) if config.official_compat else config
+
+
+def positives_of(config: Config, table: Tensor, anchors: Tensor, nearest: Callable[[int], Tensor]) -> Positives:
+    """The positives of the anchors (B row numbers) by the rule of the options in force, in training and for looking.
+
+    They are found by walks on the graph `table` (Nxk), or are the nearest rows: `nearest(count)` gives them, Bxcount, ABSENT where
+    there is none.
+    """
+    if config.positives != "knn":
+        return discover(table, anchors, config.steps, union=config.union)
+    near = nearest(config.num_neighbours)
+    mask = near != ABSENT
+    return Positives(near.masked_fill(~mask, 0), mask, torch.ones_like(near, dtype=torch.int8))
+
+
+def num_chosen(config: Config) -> int:
+    """How many of an anchor's positives its loss takes, at most."""
+    return config.num_neighbours if config.positives == "knn" else config.num_positives
+
+
+def neighbours_needed(config: Config) -> int:
+    """How many neighbours of each node of a finished graph `discovered` needs."""
+    return 0 if config.positives == "knn" else config.k
+
+
+def discovered(config: Config, rows: Tensor, neighbours: Tensor, anchors: Tensor) -> dict[str, Tensor]:
+    """The positives of the anchors (B) on a finished graph, as the training would find them: a row for each pair.
+
+    `rows` (NxD) are unit rows and `neighbours` (NxK, K at least k) their nearest. `chosen` are those that the loss takes. Called by
+    the graph step.
+    """
+    config = in_force(config)
+    features = rows[anchors]
+
+    def nearest(count: int) -> Tensor:
+        candidates = top_k(features, rows, min(count + 1, len(rows)))
+        return nearest_first(*candidates, count, exclude=anchors)[1]
+
+    positives = positives_of(config, neighbours[:, : config.k], anchors, nearest)
+    similarity = selected_similarities(features, rows, positives.index)
+    columns, taken = extreme_positives(similarity, positives.mask, num_chosen(config), hardest=config.positives != "easy")
+    chosen = torch.zeros_like(positives.mask).scatter_(1, columns, taken)
+    anchor = anchors[:, None].expand_as(positives.index)
+    values = {
+        "anchor": anchor,
+        "positive": positives.index,
+        "distance": positives.distance,
+        "similarity": similarity,
+        "chosen": chosen,
+    }
+    return {name: value[positives.mask] for name, value in values.items()}
+
+
 class Objective(nn.Module):
     """InvP with its memory: the `bank` (NxD) and the graph, a `table` of neighbours (Nxk, ABSENT where not known yet)."""
 
@@ -69,8 +128,7 @@ class Objective(nn.Module):
 
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
         super().__init__()
-        if config.official_compat:
-            config = replace(config, graph="lazy", union=False, background="official", eps=1e-7)
+        config = in_force(config)
         self.config, self.encoder, self.head = config, encoder, head
         all_rows = not config.hard_negatives or config.num_negatives == 0
         self.num_near = num_samples if all_rows else min(config.num_negatives, num_samples)
@@ -130,11 +188,13 @@ class Objective(nn.Module):
         """
         near, candidates = self._search(feature)
         neighbours = nearest_first(*candidates, self.config.k, exclude=index)[1]
-        positives = self._positives(index, candidates) if self.config.weight > 0 else None
+        positives = None
+        if self.config.weight > 0:
+            positives = positives_of(self.config, self.table, index, lambda n: nearest_first(*candidates, n, exclude=index)[1])
         options = LossOptions(
             temperature=self.config.temperature,
             invariance_weight=factor,
-            num_positives=self.config.num_neighbours if self.config.positives == "knn" else self.config.num_positives,
+            num_positives=num_chosen(self.config),
             hardest=self.config.positives != "easy",
             background=self.config.background,
             eps=self.config.eps,
@@ -181,14 +241,6 @@ class Objective(nn.Module):
         if old is None or old.numel() < size or old.device != feature.device or old.dtype != feature.dtype:
             self._buffer = feature.new_empty(size)
         return self._buffer
-
-    def _positives(self, index: Tensor, candidates: tuple[Tensor, Tensor]) -> Positives:
-        """The positives of the images `index` (B): by walks on the graph, or the nearest of the candidates."""
-        if self.config.positives != "knn":
-            return discover(self.table, index, self.config.steps, union=self.config.union)
-        near = nearest_first(*candidates, self.config.num_neighbours, exclude=index)[1]
-        mask = near != ABSENT
-        return Positives(near.masked_fill(~mask, 0), mask, torch.ones_like(near, dtype=torch.int8))
 
 
 def _width(encoder: nn.Module, head: nn.Module) -> int:

@@ -35,6 +35,9 @@ class Config(instance_discrimination.Config):
     warmup_epochs: int = option(10, "of instance discrimination", least=0)
 
 
+MEMORY = "bank"  # the buffer with a row an image, of which a neighbour graph can be made
+
+
 class Objective(instance_discrimination.Objective):
     """Local Aggregation with its memory: the `bank` (NxD), and the `cluster` (HxN) of each row in each clustering."""
 

@@ -80,9 +80,6 @@ class Objective(nn.Module):
         self.pointer.copy_((self.pointer + len(keys)) % len(self.queue))
         self.key.follow(self.encoder, self.head)
 
-    def memory(self) -> None:
-        """None: the queue has no row for each image."""
-
     def _keys(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
         """The keys (bxD) of the images, from a shuffled batch, so that batch statistics do not give a pair away."""
         if not self.config.norm_group:

@@ -27,6 +27,9 @@ class Config:
     temperature: float = option(0.1, "tau", above=0)
 
 
+MEMORY = "bank"  # the buffer with a row an image, of which a neighbour graph can be made
+
+
 class Objective(instance_discrimination.Objective):
     """AND with its memory: the `bank` (NxD), and the `neighbour` (N) of each image, ABSENT where it is no anchor."""
 

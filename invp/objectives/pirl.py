@@ -30,6 +30,9 @@ class Config(instance_discrimination.Config):
     patch_size: int = option(0, "the side in pixels to which crops are resized, for tiny images; 0: they are not resized", least=0)
 
 
+MEMORY = "bank"  # the buffer with a row an image, of which a neighbour graph can be made
+
+
 class Objective(instance_discrimination.Objective):
     """PIRL with its memory, the `bank`, and two linear heads: `patch_head` of a patch, `order_head` of nine in a row."""
 

@@ -53,6 +53,3 @@ class Objective(nn.Module):
 
     def end_step(self, index: Tensor, memory: dict[str, Tensor]) -> None:
         """Does nothing."""
-
-    def memory(self) -> None:
-        """None: there is no memory."""

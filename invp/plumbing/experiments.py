@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from invp.plumbing.config import data_root, plugin_options, structured
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json, sha256_of
-from invp.plumbing.plugins import nearest
+from invp.plumbing.plugins import load_plugin, nearest, plugin_names
 from invp.plumbing.sections import SECTIONS, Study, Weights
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -129,6 +129,13 @@ def load(path: Path, tables: dict[str, dict] | None = None) -> dict:
     result["evaluate_stages"] = raw.get("evaluate_stages", "last")
     if result["evaluate_stages"] not in ("last", "all"):
         raise UserError(f"{path}: evaluate_stages is {result['evaluate_stages']!r}; valid: last, all")
+    for name in plugin_names("steps"):
+        step = load_plugin("steps", name)
+        if hasattr(step, "check"):
+            try:
+                step.check(result)
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from None
     return result
 
 

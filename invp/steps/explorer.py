@@ -26,6 +26,8 @@ from invp.plumbing.jobs import Job
 
 MOST_SHOWN = 10_000  # of larger data sets a seeded sample is shown
 NOT_SHOWN = -1  # the place of an image that is not shown
+# What the loss takes of the positives, by the objective's option `positives`.
+RULES = {"hard": "the least similar", "easy": "the most similar", "knn": "the nearest rows"}
 
 
 def section(study: dict, *, experiment: str, seed: int) -> dict:
@@ -49,6 +51,8 @@ def run(job: Job) -> None:
         "classes": manifest["classes"],
         "columns": columns,
         "steps": options["objective"].get("steps", 0),
+        "rule": RULES.get(options["objective"].get("positives"), ""),
+        "leastSimilarFirst": options["objective"].get("positives") == "hard",
         "stages": [
             {"epoch": stage, **stage_data(graph.parent, shown, manifest["num_samples"])}
             for stage, graph in zip(options["stages"], job.inputs["graph"], strict=True)
@@ -128,4 +132,5 @@ def walks(path: Path, place_of: np.ndarray, num_shown: int) -> dict:
         "positives": packed(positives[kept], "<i4"),
         "distances": packed(pairs["distance"].to_numpy()[kept], "<i1"),
         "similarities": packed(pairs["similarity"].to_numpy()[kept], "<f4"),
+        "chosen": packed(pairs["chosen"].to_numpy(zero_copy_only=False)[kept], "<u1"),
     }

@@ -11,9 +11,11 @@ import pyarrow as pa
 
 from invp.core.graph_measures import class_confusion, measures
 from invp.data.tables import fixed_size_list, labels_of, matrix
+from invp.plumbing.config import instance
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json, read_table, write_json, write_table
 from invp.plumbing.jobs import Job
+from invp.plumbing.plugins import load_plugin
 from invp.training.checkpoint import load_checkpoint
 
 GPU = True
@@ -23,6 +25,26 @@ def section(study: dict, *, experiment: str, seed: int, stage: int) -> dict:
     """The options of the graph, and those of the objective: its walks find the positives."""
     options = study["loaded"][experiment]
     return {"graph": options["graph"], "objective": options["objective"], "seed": seed, "stage": stage}
+
+
+def check(experiment: dict) -> None:
+    """UserError, when the study is read, for a graph that could not be made after the training."""
+    options, objective = experiment["graph"], experiment["objective"]
+    if not options["snapshot"]:
+        return
+    module = load_plugin("objectives", objective["name"])
+    if options["of"] == "bank" and experiment["stages"][-1] > 0 and not hasattr(module, "MEMORY"):
+        raise UserError(f"graph.of is 'bank'; valid with objective {objective['name']}, which keeps none: features")
+    needed = module.neighbours_needed(instance(module.Config, objective)) if hasattr(module, "discovered") else 1
+    if options["k"] < needed:
+        raise UserError(
+            f"graph.k is {options['k']}; valid with objective {objective['name']}, whose walks take {needed}: at least {needed}"
+        )
+
+
+def loads(section: dict) -> list[str]:
+    """The objective's module: its rule finds the positives."""
+    return [f"invp.objectives.{section['objective']['name']}"]
 
 
 def exact_neighbours(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,54 +105,37 @@ def positions(rows: np.ndarray) -> np.ndarray:
 def rows_of(section: dict, state: dict, features: Path | None) -> tuple[np.ndarray, str]:
     """The unit rows to connect (NxD float32), and the words that say what they are."""
     if features is None:
-        bank = state.get("bank")
-        if bank is None:
-            raise UserError(
-                f"objective {section['objective']['name']} keeps no bank: set graph: {{of: features}} in the experiment"
-            )
-        rows, words = bank.float().numpy(), "memory bank"
+        rows, words = state[load_plugin("objectives", section["objective"]["name"]).MEMORY].float().numpy(), "memory bank"
     else:
         rows, words = matrix(read_table(features), "embedding"), "embeddings of the training images"
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return np.ascontiguousarray(rows, np.float32), words
 
 
-def discovered(section: dict, state: dict, rows: np.ndarray, neighbours: np.ndarray, anchors: np.ndarray) -> dict[str, np.ndarray]:
-    """The positives of the anchors by walks on this snapshot, a row for each pair; empty for objectives without walks."""
+def positives_of(section: dict, rows: np.ndarray, neighbours: np.ndarray, anchors: np.ndarray) -> dict[str, np.ndarray] | None:
+    """The positives of the anchors by the objective's own rule, a row for each pair; None for objectives that discover none."""
     import torch
 
-    from invp.core.propagation import discover
-    from invp.core.selection import extreme_positives, selected_similarities
-
-    options = section["objective"]
-    if "steps" not in options or neighbours.shape[1] < options["k"]:
-        return {name: np.zeros(0, np.int64) for name in ("anchor", "positive", "distance", "similarity", "hard")}
-    table, every = torch.from_numpy(neighbours[:, : options["k"]].copy()), torch.from_numpy(rows)
-    parts: list[dict[str, np.ndarray]] = []
-    for chunk in torch.from_numpy(anchors).split(512):
-        found = discover(table, chunk, options["steps"])
-        similarity = selected_similarities(every[chunk], every, found.index)
-        columns, chosen = extreme_positives(similarity, found.mask, options["num_positives"], hardest=True)
-        hard = torch.zeros_like(found.mask).scatter_(1, columns, chosen)
-        place = found.mask.nonzero()
-        values = {"positive": found.index, "distance": found.distance, "similarity": similarity, "hard": hard}
-        part = {name: value[found.mask].numpy() for name, value in values.items()}
-        parts.append({"anchor": chunk[place[:, 0]].numpy(), **part})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    module = load_plugin("objectives", section["objective"]["name"])
+    if not hasattr(module, "discovered"):
+        return None
+    config = instance(module.Config, section["objective"])
+    tensors = torch.from_numpy(rows), torch.from_numpy(neighbours)
+    chunks = [module.discovered(config, *tensors, chunk) for chunk in torch.from_numpy(anchors).split(512)]
+    return {name: torch.cat([chunk[name] for chunk in chunks]).numpy() for name in chunks[0]}
 
 
-def positive_measures(pairs: dict[str, np.ndarray], labels: np.ndarray, rows: np.ndarray, steps: int) -> dict[str, float]:
-    """Same-class shares of the positives: all, by distance, hard and easy, and of as many plain nearest neighbours."""
+def positive_measures(pairs: dict[str, np.ndarray], labels: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+    """Same-class shares of the positives: all, by distance, those that the loss takes and the others, and of as many plain neighbours."""
     import faiss
 
     same = labels[pairs["anchor"]] == labels[pairs["positive"]]
-    hard = pairs["hard"].astype(bool)
-    result = {"positives_same_class": float(same.mean()), "hard_positives_same_class": float(same[hard].mean())}
-    if (~hard).any():
-        result["easy_positives_same_class"] = float(same[~hard].mean())
-    for step in range(1, steps + 1):
-        if (at := pairs["distance"] == step).any():
-            result[f"positives_same_class_step_{step}"] = float(same[at].mean())
+    chosen = pairs["chosen"]
+    result = {"positives_same_class": float(same.mean()), "chosen_positives_same_class": float(same[chosen].mean())}
+    if (~chosen).any():
+        result["other_positives_same_class"] = float(same[~chosen].mean())
+    for step in np.unique(pairs["distance"]):
+        result[f"positives_same_class_step_{step}"] = float(same[pairs["distance"] == step].mean())
     anchors, counts = np.unique(pairs["anchor"], return_counts=True)
     result["positives_per_anchor"] = float(counts.mean())
     index = faiss.IndexFlatIP(rows.shape[1])
@@ -166,13 +171,13 @@ def run(job: Job) -> None:
     if "recall" in summary:
         summary["measures"]["recall"] = summary["recall"]
     anchors = np.sort(np.random.default_rng(seed).choice(len(rows), min(options["anchors"], len(rows)), replace=False))
-    pairs = discovered(section, state, rows, neighbours, anchors)
+    pairs = positives_of(section, rows, neighbours, anchors)
     if labels is not None:
         classes = read_json(dataset / "manifest.json")["classes"]
         summary["classes"] = classes
         summary["class_confusion"] = np.round(class_confusion(neighbours, labels, len(classes)), 5).tolist()
-        if len(pairs["anchor"]):
-            summary["measures"] |= positive_measures(pairs, labels, rows, section["objective"]["steps"])
+        if pairs is not None and len(pairs["anchor"]):
+            summary["measures"] |= positive_measures(pairs, labels, rows)
     knn = {
         "index": np.arange(len(rows)),
         "neighbours": fixed_size_list(neighbours),
@@ -180,9 +185,7 @@ def run(job: Job) -> None:
         "position": fixed_size_list(positions(rows)),
     }
     write_table(out / "knn.arrow", pa.table(knn), record)
-    types = {"anchor": pa.int64(), "positive": pa.int64(), "distance": pa.int8(), "similarity": pa.float32(), "hard": pa.bool_()}
-    table = pa.table(
-        {name: pa.array(pairs[name].astype(bool) if name == "hard" else pairs[name]).cast(t) for name, t in types.items()}
-    )
-    write_table(out / "positives.arrow", table, record)
+    types = {"anchor": pa.int64(), "positive": pa.int64(), "distance": pa.int8(), "similarity": pa.float32(), "chosen": pa.bool_()}
+    columns = {name: pa.array([] if pairs is None else pairs[name], type) for name, type in types.items()}
+    write_table(out / "positives.arrow", pa.table(columns), record)
     write_json(out / "summary.json", {**summary, "experiment_seed": seed, "stage": stage, "record": record})

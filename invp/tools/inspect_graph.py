@@ -95,17 +95,19 @@ def show_anchor(view: View, result: Path, anchor: int) -> list[list[int]]:
         print(f"{rank:>4}  {number:>8}  {view.similarities[anchor, rank - 1]:>10.4f}  {view.name(number)}")
     pairs = read_table(result / "positives.arrow")
     mine = np.flatnonzero(pairs["anchor"].to_numpy() == anchor)
-    found, distance, hard = (pairs[n].to_numpy(zero_copy_only=False)[mine] for n in ("positive", "distance", "hard"))
+    positives, distance, chosen = (pairs[n].to_numpy(zero_copy_only=False)[mine] for n in ("positive", "distance", "chosen"))
     rows = [[anchor, *near]]
     for step in np.unique(distance):
-        at = found[distance == step]
+        at = positives[distance == step]
         print(
             f"step {step} of the walk: {len(at)} images: {', '.join(f'{i} ({view.name(i)})' for i in at[:12])}{' ...' if len(at) > 12 else ''}"
         )
         rows.append([anchor, *map(int, at[:20])])
     if len(mine):
         similarity = pairs["similarity"].to_numpy()[mine]
-        print(f"{int(hard.sum())} hard positives, down to a similarity of {similarity.min():.4f}")
+        print(
+            f"the loss takes {int(chosen.sum())} of {len(mine)} positives, down to a similarity of {similarity[chosen].min():.4f}"
+        )
     return rows
 
 

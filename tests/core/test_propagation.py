@@ -1,14 +1,12 @@
 """Discovery of positives against invp.core.reference and a library's breadth-first search."""
 
 import networkx
-import numpy as np
 import pytest
 import torch
 
 from invp.core import reference
 from invp.core.neighbours import ABSENT
 from invp.core.propagation import discover
-from invp.steps.graph import discovered
 
 
 def random_table(num_samples: int, k: int, *, components: int = 1, absent: float = 0.0, seed: int = 0) -> torch.Tensor:
@@ -72,22 +70,3 @@ def test_concatenation_keeps_repeats_and_the_anchor():
 
 def test_a_node_without_neighbours_has_no_positives():
     assert not discover(torch.full((5, 3), ABSENT), torch.tensor([1, 4]), 3).mask.any()
-
-
-@pytest.mark.parametrize("num_positives", [3, 500])
-def test_the_rows_of_positives_arrow_equal_the_reference(num_positives):
-    """What the step `graph` writes of each anchor: its positives, their distances, similarities, and which are hard."""
-    rows = torch.nn.functional.normalize(torch.randn(60, 5, generator=torch.Generator().manual_seed(3)), dim=1)
-    table = random_table(60, 4, components=3, seed=3)
-    anchors, section = np.array([5, 0, 59]), {"objective": {"k": 3, "steps": 2, "num_positives": num_positives}}
-    pairs = discovered(section, {}, rows.numpy(), table.numpy(), anchors)
-    assert set(pairs["anchor"].tolist()) == set(anchors.tolist())
-    for anchor in anchors.tolist():
-        mine = pairs["anchor"] == anchor
-        nodes = pairs["positive"][mine].tolist()
-        distances = by_reference(table[:, :3], anchor, 2)
-        assert dict(zip(nodes, pairs["distance"][mine].tolist(), strict=True)) == distances and len(nodes) == len(distances)
-        s = reference.similarities(rows[anchor], rows)
-        torch.testing.assert_close(torch.from_numpy(pairs["similarity"][mine]), s[nodes])
-        hard = pairs["positive"][mine & pairs["hard"]].tolist()
-        assert sorted(hard) == sorted(reference.hard_positives(s, set(nodes), num_positives))

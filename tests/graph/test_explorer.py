@@ -57,7 +57,7 @@ def test_it_loads_with_neighbours_walk_and_alternative_texts(page):
     assert text(page, "anchor-name").startswith("Image 0: ")
     assert len(page.find_elements("css selector", "#neighbours .tile")) == 10
     assert len(page.find_elements("css selector", "#step-1 .tile")) == 4
-    assert page.find_elements("css selector", "#hard .tile") and page.find_elements("css selector", "#easy .tile")
+    assert page.find_elements("css selector", "#chosen .tile") and page.find_elements("css selector", "#left .tile")
     thumbs = page.find_elements("css selector", ".thumb")
     assert thumbs and all(t.get_attribute("aria-label").startswith("image ") for t in thumbs)
     assert "image 0" in page.find_element("id", "map").get_attribute("aria-label")
@@ -206,8 +206,8 @@ def test_it_opens_at_an_image_with_a_walk_and_leads_to_the_next_one(browser, fin
     project.snakemake(FINISHED)
     opened(browser, project.folder / FINISHED)
     first = text(browser, "anchor-name")
-    assert browser.find_elements("css selector", "#hard .tile") and not first.startswith("Image 0: ")
+    assert browser.find_elements("css selector", "#chosen .tile") and not first.startswith("Image 0: ")
     browser.find_element("css selector", "#neighbours .tile").click()
     browser.find_element("id", "next-walk").click()
-    assert browser.find_elements("css selector", "#hard .tile")
+    assert browser.find_elements("css selector", "#chosen .tile")
     assert complaints(browser) == []

@@ -81,10 +81,16 @@ def test_outputs_and_memory_have_the_promised_shapes(name):
             assert torch.as_tensor(value).numel() == 1 and not torch.as_tensor(value).requires_grad, key
         # The loop compares these two to tell a collapse: both, or neither.
         assert ("loss_instance" in output["metrics"]) == ("uniform_loss" in output["metrics"])
-    rows = objective.memory()
-    if rows is not None:
+    module = load_plugin("objectives", name)
+    if hasattr(module, "MEMORY"):  # what the graph step connects
+        rows = objective.state_dict()[module.MEMORY]
         assert rows.shape == (N, D) and not rows.requires_grad
-        torch.testing.assert_close(rows.norm(dim=1), torch.ones(N))
+        rows = torch.nn.functional.normalize(rows, dim=1)
+    if hasattr(module, "discovered"):  # what it keeps of the anchors' positives
+        similarity = (rows @ rows.T).fill_diagonal_(-2)
+        pairs = module.discovered(objective.config, rows, similarity.topk(6).indices, torch.tensor([0, 3]))
+        assert set(pairs) == {"anchor", "positive", "distance", "similarity", "chosen"}
+        assert len({len(values) for values in pairs.values()}) == 1 and module.neighbours_needed(objective.config) <= 6
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

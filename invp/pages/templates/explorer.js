@@ -9,7 +9,7 @@ const COLOURS = "#0b6e6e #c8553d #6a4c93 #e0a030 #3d6fb4 #7a8b3c #d1495b #5f6b73
 const INK = "#1d2b2f";
 const MOST_IN_LEGEND = 40; // classes
 const MOST_IN_WALK = 60; // images that a step of the walk shows
-const MOST_EXTREME = 8; // easy positives, and hard ones
+const MOST_CHOSEN = 8; // positives that the loss takes, and as many that it leaves
 
 // ---- The data
 
@@ -27,6 +27,7 @@ const stages = data.stages.map((stage) => ({
     positives: unpacked(stage.walks.positives, Int32Array),
     distances: unpacked(stage.walks.distances, Int8Array), // the step of the walk that reached them
     similarities: unpacked(stage.walks.similarities, Float32Array),
+    chosen: unpacked(stage.walks.chosen, Uint8Array), // 1 where the loss takes it
   },
 }));
 
@@ -72,12 +73,17 @@ function neighboursOfAnchor() {
   return found;
 }
 
-/** What the walk from the anchor found, the most similar first, as {place, similarity, distance}. */
+/** What the walk from the anchor found, the most similar first, as {place, similarity, distance, chosen}. */
 function walkOfAnchor() {
-  const { offsets, positives, distances, similarities } = stages[stageIndex].walks;
+  const { offsets, positives, distances, similarities, chosen } = stages[stageIndex].walks;
   const found = [];
   for (let entry = offsets[anchor]; entry < offsets[anchor + 1]; entry++) {
-    found.push({ place: positives[entry], similarity: similarities[entry], distance: distances[entry] });
+    found.push({
+      place: positives[entry],
+      similarity: similarities[entry],
+      distance: distances[entry],
+      chosen: chosen[entry] === 1,
+    });
   }
   return found.sort((one, other) => other.similarity - one.similarity);
 }
@@ -142,7 +148,7 @@ function neighbourList(neighbours) {
   return list("neighbours", `${neighbours.length} nearest neighbours`, notes.filter(Boolean).join("; "), neighbours);
 }
 
-/** A list for each step of the walk, and the easy and the hard positives. */
+/** A list for each step of the walk, and the positives that the loss takes and leaves. */
 function walkLists(walk) {
   const lists = [];
   for (let step = 1; step <= data.steps; step++) {
@@ -152,12 +158,14 @@ function walkLists(walk) {
       lists.push(list(`step-${step}`, title, shareOfClass(reached), reached.slice(0, MOST_IN_WALK)));
     }
   }
-  // Of a short walk, half are easy and half are hard.
-  const count = Math.min(MOST_EXTREME, Math.ceil(walk.length / 2));
-  const easy = walk.slice(0, count);
-  const hard = walk.slice(-count).reverse();
-  lists.push(list("easy", "Easy positives: the most similar of the walk", shareOfClass(easy), easy));
-  lists.push(list("hard", "Hard positives: the least similar of the walk", shareOfClass(hard), hard));
+  const chosen = walk.filter((positive) => positive.chosen);
+  const left = walk.filter((positive) => !positive.chosen);
+  if (data.leastSimilarFirst) chosen.reverse();
+  const title = `The loss takes ${chosen.length} of ${walk.length}: ${data.rule}`;
+  lists.push(list("chosen", title, shareOfClass(chosen), chosen.slice(0, MOST_CHOSEN)));
+  if (left.length) {
+    lists.push(list("left", `The loss leaves ${left.length}`, shareOfClass(left), left.slice(0, MOST_CHOSEN)));
+  }
   return lists;
 }
 
