@@ -257,6 +257,15 @@ def test_schedules():
     assert learning_rate({**base, "schedule": "constant", "warmup_epochs": 4}, 1) == 0.25
 
 
+def test_the_authors_rates_come_an_epoch_earlier(digits, tmp_path):
+    """Theirs: x0.1 from the epoch on that a drop names; cosine of epoch / epochs, counted from 1."""
+    section = pretrain_section(experiment(official_compat=True), 0, 2)
+    section["training"] |= {"schedule": "multistep", "drops": [2], "drop_factor": 0.1, "learning_rate": 0.001}
+    train(section, digits["train"], tmp_path)
+    rates = [json.loads(line)["learning_rate"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rates == pytest.approx([0.001, 0.0001])
+
+
 def test_stages_outside_the_section_do_not_change_it_but_for_a_graph_by_stage():
     a, b = experiment(), experiment()
     b["stages"] = [1, 2, 3, 4]

@@ -43,7 +43,7 @@ def set_loss(similarities: Tensor, members: Tensor, temperature: float) -> tuple
     log_all = torch.logsumexp(logits, 1)
     log_set = torch.where(has_members, torch.logsumexp(inside, 1), log_all)
     by_logit = torch.exp(logits - log_all[:, None]) - torch.exp(inside - log_set[:, None])
-    return log_all - log_set, by_logit * (has_members[:, None] / temperature)
+    return log_all - log_set, by_logit * has_members[:, None] / temperature
 
 
 def row_entropies(rows: Tensor, temperature: float, *, block: int = 512) -> Tensor:

@@ -19,7 +19,7 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]))
 
 from invp.plumbing.config import data_root, instance
-from invp.plumbing.experiments import load_study
+from invp.plumbing.experiments import experiment_names, load_study
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json
 from invp.plumbing.plugins import load_plugin
@@ -66,9 +66,24 @@ def warn_of_other_versions():
         )
 
 
+def warn_of_results_without_experiment():
+    """Says which results no experiment can make again: after an experiment was renamed or removed."""
+    known = set(experiment_names(ROOT / "config" / "experiments"))
+    lost = sorted(path.parent.name for path in Path("results").glob("*/seed-*") if path.parent.name not in known)
+    if lost:
+        names = ", ".join(dict.fromkeys(lost))
+        print(
+            f"warning: results of {names} are kept, but there is no such experiment in config/experiments. If it was renamed, rename its "
+            "folder under results too; if what it added is now in the study's own 'evaluations' and 'figures', rename the folder to the "
+            "experiment that trains the same network; else delete it",
+            file=sys.stderr,
+        )
+
+
 STUDY = load_or_explain()
 if workflow.is_main_process:
     warn_of_other_versions()
+    warn_of_results_without_experiment()
 EXPERIMENTS = STUDY["loaded"]
 SEEDS = STUDY["seeds"]
 ALL_EVALS = sorted({name for e in EXPERIMENTS.values() for name in e["evaluations"]}) or ["none"]
