@@ -1,5 +1,7 @@
 """Object detection (Table 4): Faster R-CNN on the encoder's stages but the last, which is the head of the boxes (R50-C4), all weights trained.
 
+The main numbers are VOC2007's; COCO's stand beside them.
+
 B images, n objects of one, C channels.
 """
 
@@ -20,6 +22,7 @@ from invp.core.selection import mixed_seed
 from invp.data.batches import epoch_order
 from invp.data.shards import Shards
 from invp.evals._inputs import EncoderInputs
+from invp.evals._voc_ap import THRESHOLDS, VOCPrecision
 from invp.plumbing.errors import UserError
 from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
@@ -28,6 +31,21 @@ from invp.plumbing.progress import Progress
 NEEDS = "encoder"
 METRICS = {"*ap*": PERCENT}
 MULTI_LABEL = True
+DIFFERS = (
+    "batch statistics of one process, which pads all images of a batch to the largest and to multiples of 32"
+    " (published: SyncBN over GPUs, each of which pads its own)",
+    "the test uses running statistics (published: those of 200 training batches, PRECISE_BN)",
+    "weight decay of all weights (published: not of batch normalisations)",
+    "2,000 proposals an image before suppression, in the test 1,000 (published: 12,000 and 6,000)",
+    "RoIAlign with 2 x 2 samples a cell and corners half a pixel off (published: samples by the region's size, aligned)",
+    "losses of boxes are quadratic below 1/9 (published: absolute everywhere)",
+    "anchors are rounded to pixels (published: not rounded)",
+    "the last layers start as torch's linear layers (published: normal, SD .01 for classes and .001 for boxes)",
+    "images are resized as floats (published: as bytes by Pillow)",
+    "an epoch's last, smaller batch is dropped (published: an endless stream, wide and tall images in batches of their own)",
+    "of equal scores the earlier image's counts first, and classes without objects are left out (published: no order, and 0)",
+    "one run a seed (published: the mean of 5 runs)",
+)
 
 
 @dataclass
@@ -133,11 +151,16 @@ def factor(config: Config, step: int) -> float:
 
 @torch.no_grad()
 def precisions(network: FasterRCNN, shards: Shards, numbers: list[int], config: Config, device: str) -> dict:
-    """COCO's AP (mean over IoU .5 to .95), AP50 and AP75 in %, and AP of each class; objects marked difficult do not count."""
+    """In %: VOC2007's AP (mean over IoU .5 to .95), AP50 and AP75, COCO's as `coco_...`, and VOC's of each class.
+
+    Objects marked difficult are not asked for: by VOC's rule a detection of one is ignored, by COCO's they are crowds.
+    """
     from torchmetrics.detection import MeanAveragePrecision
 
-    metric = MeanAveragePrecision(class_metrics=True)
-    metric.warn_on_many_detections = False
+    voc = VOCPrecision(len(shards.classes))
+    # The library's own thresholds are float32, and miss recalls of exactly k/100.
+    coco = MeanAveragePrecision(iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(), rec_thresholds=np.linspace(0, 1, 101).tolist())
+    coco.warn_on_many_detections = False
     transform, training = network.transform, network.training
     sizes, transform.min_size = transform.min_size, (config.test_size,)
     network.eval()
@@ -145,23 +168,30 @@ def precisions(network: FasterRCNN, shards: Shards, numbers: list[int], config: 
     for number in numbers:
         found = {key: value.cpu() for key, value in network([picture(shards, number).to(device)])[0].items()}
         boxes, labels, difficult = shards.boxes(number)
-        metric.update([found], [{"boxes": boxes, "labels": labels + 1, "iscrowd": difficult.int()}])
+        coco.update([found], [{"boxes": boxes, "labels": labels + 1, "iscrowd": difficult.int()}])
+        own = (found["boxes"], found["labels"] - 1, found["scores"], boxes, labels, difficult)
+        voc.update(*(tensor.numpy() for tensor in own))
         progress.update(1)
     progress.close()
     transform.min_size = sizes
     network.train(training)
-    values = metric.compute()
-    by_class = dict(zip(values["classes"].reshape(-1).tolist(), values["map_per_class"].reshape(-1).tolist(), strict=True))
+    by_class = voc.compute()
+    if np.isnan(by_class).all():
+        raise UserError(f"{shards.folder} has no object that is not marked difficult")
+    values, means = coco.compute(), np.nanmean(by_class, 1)
+    at = {"ap": slice(None), "ap50": THRESHOLDS == 0.5, "ap75": THRESHOLDS == 0.75}
     return {
-        **{name: max(0.0, 100 * float(values[key])) for name, key in (("ap", "map"), ("ap50", "map_50"), ("ap75", "map_75"))},
+        **{name: float(means[rows].mean()) for name, rows in at.items()},
+        **{f"coco_{name}": 100 * float(values[key]) for name, key in (("ap", "map"), ("ap50", "map_50"), ("ap75", "map_75"))},
         "by_class": [
-            None if by_class.get(i + 1, -1.0) < 0 else 100 * by_class[i + 1] for i in range(len(shards.classes))
+            {"class": name, **{key: None if np.isnan(of[0]) else float(of[rows].mean()) for key, rows in at.items()}}
+            for name, of in zip(shards.classes, by_class.T, strict=True)
         ],
-    }  # fmt: skip
+    }
 
 
 def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
-    """AP, AP50 and AP75 in % on the test images, after the last step."""
+    """VOC2007's and COCO's AP, AP50 and AP75 in % on the test images, after the last step."""
     train, test = Shards(inputs.train), Shards(inputs.test)
     if train.multi_labels is None or train.format != "encoded":
         raise UserError(f"{inputs.train} has no boxes: detection needs a set such as voc0712, voc2007 or scenes")
@@ -200,14 +230,15 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
             "steps": f"{config.steps} of {batch_size} images, a tenth of the rate after {config.drops}",
             "sizes": f"short side {config.train_sizes[0]} to {config.train_sizes[-1]} in training, {config.test_size} in the test",
             "choice": "nothing is chosen; last step",
-            "metric": "COCO's AP over IoU .5 to .95, AP50, AP75; difficult objects do not count",
-            "differs": "published: batch statistics over 8 GPUs; here of one process",
+            "metric": "VOC2007's eleven-point AP, as detectron2 takes it: ap over IoU .5 to .95, ap50, ap75; difficult objects are ignored",
+            "metric_coco": "coco_ap, coco_ap50, coco_ap75 by COCO's 101 points; difficult objects are crowds",
+            "differs": "; ".join(DIFFERS),
             "training_images": train.num_samples,
             "test_images": test.num_samples,
         },
         "details": {
             "classes": train.classes,
-            "average_precision": [{"class": name, "ap": value} for name, value in zip(train.classes, by_class, strict=True)],
+            "average_precision": by_class,
             "loss": [float(np.mean(part)) for part in np.array_split(losses, min(100, len(losses)))],
             "curve": curve,
         },

@@ -12,6 +12,10 @@ from invp.plumbing.options import option
 
 NEEDS = "features"
 METRICS = {"overlap": Metric("share", "lower"), "gap": Metric("", "higher"), "*": Metric("", "")}
+DIFFERS = (
+    "the images and those that they are compared with are of the test split (published: 1,500 random images of a split not known to us)",
+    "numbers of the two histograms, as the area that they share, are ours (published: the histograms)",
+)
 
 
 @dataclass
@@ -46,7 +50,8 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
             "kind": f"cosine similarities to the {config.neighbours} nearest of the same class and of other classes",
             "features": "head's output" if config.features == "embedding" else "encoder's pooled output",
             "images": f"{len(same)} seeded test images of {len(rows)}",
-            "crop": "whole image, no augmentation",
+            "crop": "whole image, of photographs the central crop, no augmentation",
+            "differs": "; ".join(DIFFERS),
         },
         "details": {
             "edges": np.round(edges, 4).tolist(),

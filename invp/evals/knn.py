@@ -15,6 +15,10 @@ from invp.plumbing.options import option
 
 NEEDS = "features"
 METRICS = {"top*": PERCENT}
+DIFFERS = (
+    "training images are embedded anew, without augmentation (published: rows of the memory bank, running means over augmented views)",
+    "the stage's epoch (published: the epoch best on the test images)",
+)
 
 
 @dataclass
@@ -55,7 +59,8 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
         "temperature": config.temperature,
         "training_images": len(train),
         "test_images": len(test),
-        "crop": "whole image, no augmentation",
+        "crop": "whole image, of photographs the central crop, no augmentation",
         "choice": "first k and temperature of the list; nothing is chosen on test data",
+        "differs": "; ".join(DIFFERS),
     }
     return {"metrics": metrics, "protocol": protocol, "details": details}

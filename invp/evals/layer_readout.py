@@ -20,6 +20,12 @@ from invp.plumbing.options import option
 
 NEEDS = "encoder"
 METRICS = {"category*": PERCENT, "*": CORRELATION}
+DIFFERS = (
+    "features of a layer are pooled before the principal components (published: all of them)",
+    "images are any set's with known numbers, as composites' (published: rendered objects on photographs)",
+    "the values of C are ours (published: not known to us)",
+    "a seed is one network (published: three networks, over which comparison.html takes means and t-tests)",
+)
 
 
 @dataclass
@@ -108,9 +114,9 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
             + ("" if variation is None else " of low and middling variation")
             + "; `task` without a layer is that of the layer best there",
             "chosen": best_layers,
-            "differs": "published: large networks, all features of a layer before the principal components",
+            "differs": "; ".join(DIFFERS),
             "test_images": len(truth),
-            "crop": "whole image, no augmentation",
+            "crop": "whole image, of photographs the central crop, no augmentation",
         },
         "details": {"layers": list(train), "readouts": readouts},
     }

@@ -17,6 +17,18 @@ from invp.plumbing.options import option
 
 NEEDS = "features"
 METRICS = {"top*": PERCENT, "validation_top1": PERCENT}
+STANDARDISED = (
+    "features are standardised by the training images"
+    " (published: batch normalisation with weights, but in evaluation mode all along, so that its mean stays 0 and its variance 1)"
+)
+AT_ZERO = "weights start at zero (published: normal, SD .01)"
+DIFFERS = (
+    "cached features of whole images or central crops (published: random crops and flips, 120 epochs)",
+    "the encoder's pooled output (published: of the last four of 17 blocks the one best on the test images)",
+    "rate and decay chosen on held-out training images, cosine (published: rate 1.0, no decay, a tenth after 50, 80 and 100 epochs)",
+    STANDARDISED,
+    AT_ZERO,
+)
 
 
 @dataclass
@@ -122,7 +134,7 @@ def card(config: Grid, chosen: tuple[float, float], held: int, training_images: 
         "chosen": {"learning_rate": chosen[0], "weight_decay": chosen[1]},
         "choice": f"best on {held} held-out training images (seed {seed}), then trained on all {training_images}; last epoch",
         "test_images": test_images,
-        "crop": "whole image, no augmentation",
+        "crop": "whole image, of photographs the central crop, no augmentation",
     }
 
 
@@ -142,6 +154,7 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
             "kind": "linear classifier on cached, standardised features",
             "features": "encoder's pooled output" if config.features == "feature" else "head's output",
             **card(config, found.chosen, found.held, len(train), len(test), seed),
+            "differs": "; ".join(DIFFERS),
         },
         "details": {
             "classes": inputs.classes,

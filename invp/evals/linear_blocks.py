@@ -26,6 +26,21 @@ from invp.plumbing.sections import Augmentation
 
 NEEDS = "encoder"
 METRICS = {"top*": PERCENT, "validation_top1": PERCENT}
+DIFFERS = (
+    "the block is chosen on held-out training images (published: on the test images, of the last four of 17)",
+    linear.AT_ZERO,
+)
+DIFFERS_CACHED = (
+    "`crops: cached`: features of whole images or central crops, rate and decay chosen with the block, cosine"
+    " (published: random crops and flips, 120 epochs, rate 1.0, no decay, a tenth after 50, 80 and 100)",
+    linear.STANDARDISED,
+)
+DIFFERS_FRESH = (
+    "`crops: fresh`: trained on the images that are not held out (published: on all)",
+    "`crops: fresh`: batch normalisation without weights, by batch statistics"
+    " (published: with weights, but in evaluation mode all along, so that its mean stays 0 and its variance 1)",
+    "`crops: fresh`: an epoch's last, smaller batch is dropped (published: kept)",
+)
 
 
 @dataclass
@@ -139,7 +154,7 @@ def evaluate_fresh(config: Config, inputs, *, seed: int, device: str) -> dict:
         "grid": f"{len(config.learning_rates)} learning rates x {len(config.weight_decays)} weight decays",
         "chosen": dict(zip(("learning_rate", "weight_decay"), found[result["best"]].chosen, strict=True)),
         "choice": f"block and pair best on {held} held-out training images (seed {seed}); trained on the other {trained}; last epoch",
-        "differs": "published: trained on all images, best block on the test images",
+        "differs": "; ".join(DIFFERS + DIFFERS_FRESH),
         "test_images": result.pop("test_images"),
         "crop": f"random crops {config.crop_scale} and flip {'on' if config.flip else 'off'} in training, whole or central in the test",
     }
@@ -192,7 +207,7 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
     result["protocol"] = {
         "kind": "linear classifiers on every block, one pass over the images",
         "features": f"{len(train)} blocks, {config.pool} pooling, standardised; best on held-out images: {best}",
-        "differs": "published: random crops in 120 epochs of SGD at rate 1.0, batch normalisation before each head, best block on test",
+        "differs": "; ".join(DIFFERS + DIFFERS_CACHED),
         **linear.card(config, found[best].chosen, found[best].held, len(labels), images, seed),
     }
     return result

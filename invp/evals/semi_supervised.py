@@ -18,6 +18,14 @@ from invp.plumbing.options import option
 
 NEEDS = "encoder"
 METRICS = {"top*": PERCENT}
+DIFFERS = (
+    "each drop comes an epoch earlier, so that the full rate lasts 15 epochs (published: 16, and 4 at the last rate)",
+    "the last epoch (published: of every second epoch the one best on the test images)",
+    "the labelled images are a seeded draw, as many of each class, 13 for 1 % of ImageNet (published: a list that is not in the repository)",
+    "batch statistics of the whole batch (published: of each of four GPUs' 32 images)",
+    "the classifier starts at zero (published: as torch's linear layers)",
+    "an epoch's last, smaller batch is dropped (published: kept)",
+)
 
 
 @dataclass
@@ -75,6 +83,7 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
             "optimiser": f"SGD, rate {config.learning_rate:g} (classifier x {config.head_factor:g}), weight decay {config.weight_decay:g}",
             "epochs": config.steps or config.epochs,
             "choice": "nothing is chosen; last epoch",
+            "differs": "; ".join(DIFFERS),
             "crop": f"random crops {config.crop_scale} and flip {'on' if config.flip else 'off'} in training, whole or central in the test",
             "test_images": len(truth),
         },

@@ -18,6 +18,11 @@ from invp.plumbing.options import option
 NEEDS = "features"
 METRICS = {"map*": PERCENT, "validation_map": PERCENT}
 MULTI_LABEL = True
+DIFFERS = (
+    "features are divided by their length (published: by their length + 1e-5)",
+    "scikit-learn takes the primal or the dual solver by the sizes (published: the dual)",
+    "the encoder's pooled output (published: a layer not known to us, since the authors' repository has no SVM)",
+)
 
 
 @dataclass
@@ -81,8 +86,9 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
             "choice": f"{config.folds}-fold cross-validated average precision on the training images, for each class",
             "chosen": {row["class"]: row["cost"] for row in found},
             "positive_weight": config.positive_weight,
+            "differs": "; ".join(DIFFERS),
             "test_images": len(test),
-            "crop": "whole image, no augmentation",
+            "crop": "whole image, of photographs the central crop, no augmentation",
         },
         "details": {
             "classes": inputs.classes,

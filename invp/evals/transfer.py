@@ -21,6 +21,17 @@ METRICS = {"*": PERCENT}
 MULTI_LABEL = True
 VALIDATION = True
 CHOSEN_BY = ("top1", "mean_per_class", "map11")
+DIFFERS = (
+    "weight decays as they are in the grid (published: divided by the learning rate)",
+    "batch normalisations average with momentum max(10 / step, .1) in torch's sense (published: min(10 / s, .1), s steps an epoch)",
+    "images of one size, as CIFAR's, are resized whole in the test (published: to 256 pixels, of which the central 224)",
+    "every set is normalised by the pretraining's means and deviations (the authors' code: CIFAR by its own)",
+    "a seeded tenth is held out where a set has no validation split (published: another subset)",
+    "Caltech101's 30 training images a class are one seeded draw (published: another draw)",
+    "the classifier starts at zero, and an epoch's last, smaller batch is dropped (published: not said)",
+    "settings are chosen by the grid, last step (the authors' code: one setting, the epoch best on the test images,"
+    " on VOC2007 fixed batch statistics, ten random crops in the test, and scikit-learn's average precision)",
+)
 
 
 @dataclass
@@ -116,6 +127,7 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
             "optimiser": f"SGD, momentum {config.momentum:g}{', Nesterov' if config.nesterov else ''}, {config.schedule}",
             "steps": config.steps or f"{config.epochs} epochs",
             "batch_size": config.batch_size,
+            "differs": "; ".join(DIFFERS),
             "grid": f"{len(config.learning_rates)} learning rates x {len(config.weight_decays)} weight decays",
             "chosen": {"learning_rate": rate, "weight_decay": decay},
             "choice": f"best {config.metric} on {words} ({len(validation)}), then trained on all {len(whole)}; last step",

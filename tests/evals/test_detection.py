@@ -1,4 +1,4 @@
-"""Detection: boxes and schedule by hand, AP against torchmetrics' own, and a detector that learns from zero on VOC's true layout."""
+"""Detection: boxes and schedule by hand, AP by VOC's rule and by COCO's own tool, and a detector that learns from zero on VOC's true layout."""
 
 from types import SimpleNamespace
 
@@ -7,6 +7,8 @@ import pytest
 import torch
 from networks import SMALL, encoder_inputs
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from invp.data.shards import Shards
 from invp.evals import detection
@@ -15,6 +17,7 @@ from invp.plumbing.config import plugin_options
 from invp.plumbing.errors import UserError
 from invp.steps import prepare
 
+NAMES = ("ap", "ap50", "ap75", "coco_ap", "coco_ap50", "coco_ap75")
 SCENES = {"name": "scenes", "size": 64, "train_images": 48, "test_images": 24, "num_classes": 2, "most": 2}
 QUICK = {
     "batch_size": 4, "learning_rate": 0.02, "warmup": 20, "train_sizes": [64], "test_size": 64, "longest": 64,
@@ -90,9 +93,10 @@ def test_perfect_boxes_score_a_hundred_and_shifted_ones_less(scenes):
     truth = [shards.boxes(i) for i in numbers]
     perfect = [answer(b, c, [0.9] * len(c)) for b, c, _ in truth]
     found = detection.precisions(Fixed(perfect), shards, numbers, config, "cpu")
-    assert found["ap"] == pytest.approx(100) and found["by_class"] == pytest.approx([100, 100])
-    # Moved by a third of the width the boxes overlap by half: IoU (2/3) / (4/3) = .5 counts at no threshold above it.
-    moved = [answer(b + torch.stack([(b[:, 2] - b[:, 0]) / 3 + 0.01] * 4, 1) * torch.tensor([1.0, 0, 1, 0]), c, [0.9] * len(c))
+    assert all(found[name] == pytest.approx(100) for name in NAMES)
+    assert found["by_class"] == [{"class": name, "ap": 100, "ap50": 100, "ap75": 100} for name in shards.classes]
+    # Moved by a third of the width the boxes overlap by half: IoU (2/3) / (4/3) = .5. A tenth of a pixel more survives the rounding.
+    moved = [answer(b + torch.stack([(b[:, 2] - b[:, 0]) / 3 + 0.1] * 4, 1) * torch.tensor([1.0, 0, 1, 0]), c, [0.9] * len(c))
              for b, c, _ in truth]  # fmt: skip
     assert detection.precisions(Fixed(moved), shards, numbers, config, "cpu")["ap50"] == pytest.approx(0)
     wrong = [answer(b, 1 - c, [0.9] * len(c)) for b, c, _ in truth]
@@ -109,7 +113,77 @@ def test_difficult_objects_do_not_count(scenes, monkeypatch):
         "ap"
     ] == pytest.approx(100)
     both = [answer(boxes, labels, [0.8, 0.9])]
-    assert detection.precisions(Fixed(both), shards, [number], detection.Config(**QUICK), "cpu")["ap"] == pytest.approx(100)
+    found = detection.precisions(Fixed(both), shards, [number], detection.Config(**QUICK), "cpu")
+    assert found["ap"] == found["coco_ap"] == pytest.approx(100)
+
+
+def test_vocs_rule_and_cocos_differ_inside_a_difficult_object(scenes, monkeypatch):
+    """By VOC's a box of IoU .09 with the difficult object is wrong; by COCO's it lies in a crowd, and does not count."""
+    shards = Shards(scenes / "test")
+    plain, difficult, inside = [0, 0, 50, 50], [100, 100, 200, 200], [100, 100, 130, 130]
+    truth = torch.tensor([plain, difficult]).float(), torch.zeros(2, dtype=torch.long), torch.tensor([False, True])
+    monkeypatch.setattr(shards, "boxes", lambda i: truth)
+    said = answer(torch.tensor([plain, inside]).float(), torch.zeros(2, dtype=torch.long), [0.5, 0.9])
+    found = detection.precisions(Fixed([said]), shards, [0], detection.Config(**QUICK), "cpu")
+    assert [found[name] for name in NAMES] == pytest.approx([50, 50, 50, 100, 100, 100])
+    assert found["by_class"][1] == {"class": shards.classes[1], "ap": None, "ap50": None, "ap75": None}
+    nothing = (truth[0][1:], truth[1][1:], truth[2][1:])
+    monkeypatch.setattr(shards, "boxes", lambda i: nothing)
+    with pytest.raises(UserError, match="no object that is not marked difficult"):
+        detection.precisions(Fixed([said]), shards, [0], detection.Config(**QUICK), "cpu")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cocos_numbers_are_pycocotools_own(scenes, monkeypatch, seed):
+    """A hundred objects a class, so that many recalls are k/100, and IoUs of k/20: thresholds a rounding error too large show."""
+    shards, rng = Shards(scenes / "test"), np.random.default_rng(seed)
+    numbers, truth, answers = list(range(shards.num_samples)), [], []
+    for classes in np.array_split(rng.permutation(np.repeat([0, 1], 100)), len(numbers)):
+        count = len(classes)
+        corner = rng.integers(0, 200, (count, 2))
+        boxes = torch.from_numpy(np.concatenate([corner, corner + 20 * rng.integers(1, 5, (count, 2))], 1)).float()
+        difficult = torch.from_numpy(rng.random(count) < (0.2 if seed == 2 else 0))
+        moved = boxes + torch.from_numpy(rng.integers(-6, 7, boxes.shape))
+        cut = boxes.clone()
+        cut[:, 3] -= (boxes[:, 3] - boxes[:, 1]) * torch.from_numpy(rng.integers(1, 10, count)) / 20
+        found = torch.where(torch.from_numpy(rng.random(count) < 0.5)[:, None], moved, cut)
+        kept = torch.from_numpy(rng.random(count) < 0.9).nonzero()[:, 0]
+        scores = rng.permutation(np.linspace(0.1, 1, len(kept) + 1)).tolist()
+        truth.append((boxes, torch.from_numpy(classes), difficult))
+        labels = torch.from_numpy(classes)[torch.cat([kept, kept[:1]])]
+        answers.append(answer(torch.cat([found[kept], boxes[:1] + 40]), labels, scores))
+    monkeypatch.setattr(shards, "boxes", lambda i: truth[i])
+    found = detection.precisions(Fixed(answers), shards, numbers, detection.Config(**QUICK), "cpu")
+    assert [found[name] for name in NAMES[3:]] == pytest.approx(by_pycocotools(truth, answers), abs=1e-4)
+
+
+def by_pycocotools(truth, answers) -> list[float]:
+    """COCO's AP, AP50 and AP75 in %, by its own tool from annotations in its own format."""
+
+    def sized(boxes):
+        return [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in boxes.tolist()]
+
+    objects = [
+        {"image_id": i + 1, "category_id": int(label) + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": int(crowd)}
+        for i, (boxes, labels, difficult) in enumerate(truth)
+        for box, label, crowd in zip(sized(boxes), labels, difficult, strict=True)
+    ]
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": i + 1} for i in range(len(truth))], "categories": [{"id": 1}, {"id": 2}],
+        "annotations": [{"id": n + 1, **each} for n, each in enumerate(objects)],
+    }  # fmt: skip
+    coco.createIndex()
+    said = [
+        {"image_id": i + 1, "category_id": int(label), "bbox": box, "score": float(score)}
+        for i, each in enumerate(answers)
+        for box, label, score in zip(sized(each["boxes"]), each["labels"], each["scores"], strict=True)
+    ]
+    evaluation = COCOeval(coco, coco.loadRes(said), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return (100 * evaluation.stats[:3]).tolist()
 
 
 def test_a_mirrored_sample_has_mirrored_boxes(scenes):

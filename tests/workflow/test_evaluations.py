@@ -10,7 +10,7 @@ from PIL import Image
 
 from invp.data.shards import Shards
 from invp.plumbing.config import plugin_options
-from invp.plumbing.plugins import plugin_names
+from invp.plumbing.plugins import load_plugin, plugin_names
 from invp.steps import prepare
 
 EXPERIMENT = """\
@@ -95,6 +95,7 @@ def test_every_plugin_was_run_and_has_a_protocol_card(project):
     assert {c["evaluation"]["name"] for c in contents} == set(plugin_names("evals"))
     for content in contents:
         assert {"kind", "data", "trained_on", "network", "epoch", "seed"} <= set(content["protocol"]), content["eval"]
+        assert all(each in content["protocol"]["differs"] for each in load_plugin("evals", content["evaluation"]["name"]).DIFFERS)
         assert content["record"]["section"]["evaluation"] == content["evaluation"] and content["metrics"]
     assert "0 faults" in project.invp("verify")
 
