@@ -44,18 +44,18 @@ def _summary_of(kind: str, name: str) -> str:
         return file.readline().strip().strip('"').rstrip(".")
 
 
-def _parsed(words: list[str]) -> tuple[argparse.Namespace, str, ModuleType]:
+def _parsed(argv: list[str]) -> tuple[argparse.Namespace, str, ModuleType]:
     """The arguments, whether the command is of steps or tools, and its module: only the command's own file is imported."""
     commands = _commands()
-    if " ".join(words[:2]) in commands:
-        words = [" ".join(words[:2]), *words[2:]]
+    if " ".join(argv[:2]) in commands:
+        argv = [" ".join(argv[:2]), *argv[2:]]
     parser = argparse.ArgumentParser(prog="python -m invp", description=DESCRIPTION)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     module = None
     for command, (kind, name) in commands.items():
         text = _summary_of(kind, name)
         own = subparsers.add_parser(command, help=text[0].lower() + text[1:], description=f"{text}.")
-        if words[:1] != [command]:
+        if argv[:1] != [command]:
             continue
         module = load_plugin(kind, name)
         if kind == "steps":
@@ -66,7 +66,7 @@ def _parsed(words: list[str]) -> tuple[argparse.Namespace, str, ModuleType]:
             own.add_argument("--output", type=_pair, nargs="+", required=True, metavar="NAME=PATH", help="outputs, by name")
         if hasattr(module, "add_arguments"):
             module.add_arguments(own)
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(argv)
     return arguments, commands[arguments.command][0], module
 
 

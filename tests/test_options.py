@@ -9,7 +9,7 @@ from omegaconf import MISSING
 from invp.plumbing.config import plugin_options, structured
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import load, load_study
-from invp.plumbing.options import valid_words
+from invp.plumbing.options import valid_values
 from invp.plumbing.plugins import KINDS, load_plugin, plugin_names
 from invp.plumbing.sections import SECTIONS, Study, Weights
 from invp.tools.options import page
@@ -60,7 +60,7 @@ def wrong_values(declared: Field) -> list:
 @pytest.mark.parametrize(("place", "declared"), FIELDS, ids=ids)
 def test_a_field_says_what_it_is_and_what_is_valid(place, declared):
     assert declared.metadata.get("help"), "give the field by `option`, with a help"
-    assert valid_words(declared)
+    assert valid_values(declared)
     if declared.type in (int, float, list[int], list[float]):
         assert declared.metadata["limits"], "a number has a limit"
 

@@ -169,8 +169,8 @@ class Augment:
         order = torch.rand(count, 4, generator=generator).argsort(1)[rows]
         order[~chosen] = len(ADJUSTMENTS)  # nothing
         where = torch.arange(len(order))  # the rows in the order in which their images lie
-        for place in range(4):
-            number = order[where, place]
+        for turn in range(4):
+            number = order[where, turn]
             sort = number.argsort(stable=True)
             # On a CPU `index_select` copies whole images, which indexing does not: it is several times as fast.
             images, where, start = images.index_select(0, sort.to(images.device)), where[sort], 0

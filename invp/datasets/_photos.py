@@ -97,15 +97,15 @@ def source_of_files(
     chosen = whole if labels is None or split != "train" else balanced(labels, config.per_class, config.split_seed)
 
     def read(number: int) -> Sample:
-        place = int(chosen[number])
-        name = files.names[place]
+        index = int(chosen[number])
+        name = files.names[index]
         try:
-            content = files.read(place)
+            content = files.read(index)
         except OSError as error:
             raise UserError(f"{name} is listed in split {split}, but cannot be opened: {error.strerror or error}") from None
         content, why = checked(content, name, config)
-        label = None if labels is None else int(labels[place])
-        return Sample(content, label, name, converted=why, **(annotate(place) if annotate else {}))
+        label = None if labels is None else int(labels[index])
+        return Sample(content, label, name, converted=why, **(annotate(index) if annotate else {}))
 
     lines = [f"{files.names[i]} {files.sizes[i] if files.sizes is not None else ''}" for i in chosen]
     listing = "\n".join(lines).encode() + (b"" if labels is None else labels[chosen].tobytes())

@@ -15,8 +15,8 @@ def source_of(images: np.ndarray, labels: np.ndarray | None, classes: list[str],
     chosen = whole if labels is None or split != "train" else balanced(labels, config.per_class, config.split_seed)
 
     def read(number: int) -> Sample:
-        place = int(chosen[number])
-        return Sample(images[place], None if labels is None else int(labels[place]), f"{split}/{place}")
+        index = int(chosen[number])
+        return Sample(images[index], None if labels is None else int(labels[index]), f"{split}/{index}")
 
     listing = str(len(images)).encode() if labels is None else labels[chosen].tobytes()
     return Source(classes, len(chosen), read, listing, rule_of(config, split), "uint8", list(images.shape[1:]))

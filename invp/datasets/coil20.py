@@ -62,8 +62,8 @@ def load(config: Config, root: Path | None, split: str) -> Source:
         held = max(1, round(config.test_share * len(poses)))
         chosen += [(number, int(pose)) for pose in sorted(order[held:] if split == "train" else order[:held])]
 
-    def read(place: int) -> Sample:
-        number, pose = chosen[place]
+    def read(index: int) -> Sample:
+        number, pose = chosen[index]
         image = Image.open(io.BytesIO(files[number, pose])).convert("L")
         pixels = np.asarray(image.resize((config.size, config.size), Image.Resampling.BOX))[None].copy()
         angle = np.deg2rad(5 * pose)

@@ -133,9 +133,9 @@ def load(config: Config, root: Path | None, split: str) -> Source:
     held = max(1, len(cutouts) // 4)
     own = order[held:] if split == "train" else order[:held]
     if len(backgrounds) >= 4:
-        places = generator.permutation(len(backgrounds))
+        order = generator.permutation(len(backgrounds))
         quarter = len(backgrounds) // 4
-        backgrounds = [backgrounds[i] for i in (places[quarter:] if split == "train" else places[:quarter])]
+        backgrounds = [backgrounds[i] for i in (order[quarter:] if split == "train" else order[:quarter])]
     count = config.train_images if split == "train" else config.test_images
 
     def read(number: int) -> Sample:

@@ -43,13 +43,13 @@ def load(config: Config, root: Path | None, split: str) -> Source:
 def _listed(path: Path) -> tuple[list[str], list[int]]:
     names, labels = [], []
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        words = line.replace(",", " ").rsplit(None, 1)
-        if not words:
+        fields = line.replace(",", " ").rsplit(None, 1)
+        if not fields:
             continue
-        if len(words) != 2 or not words[1].lstrip("-").isdigit():
+        if len(fields) != 2 or not fields[1].lstrip("-").isdigit():
             raise UserError(f"{path}, line {number}: expected a path and a class number, not {line!r}")
-        names.append(words[0])
-        labels.append(int(words[1]))
+        names.append(fields[0])
+        labels.append(int(fields[1]))
     if not names:
         raise UserError(f"{path} lists no image")
     return names, labels

@@ -55,10 +55,10 @@ def load(config: Config, root: Path | None, split: str) -> Source:
                 (max(2, round(digit.width * scale)), max(2, round(digit.height * scale))), Image.Resampling.BICUBIC
             )
             x, y = (int(generator.integers(0, config.size - side + 1)) for side in digit.size)
-            place = [float(x), float(y), float(x + digit.width), float(y + digit.height)]
-            if apart(place, boxes):
+            box = [float(x), float(y), float(x + digit.width), float(y + digit.height)]
+            if apart(box, boxes):
                 scene.paste(digit, (x, y), digit)
-                boxes.append(place)
+                boxes.append(box)
                 box_labels.append(int(labels[which]))
         out = io.BytesIO()
         scene.save(out, "PNG")

@@ -94,7 +94,7 @@ def parts_of(config: Config, inputs, seed: int) -> tuple[Shards, torch.Tensor, t
 
 def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
     """`score`, the metric in % on the test images, of a network trained on all images with the pair that was best on validation."""
-    shards, fitting, validation, words = parts_of(config, inputs, seed)
+    shards, fitting, validation, origin = parts_of(config, inputs, seed)
     targets = _finetune.targets_of(shards).numpy()
     grid = [(rate, decay) for rate in config.learning_rates for decay in config.weight_decays]
     tried = []
@@ -130,7 +130,7 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
             "differs": "; ".join(DIFFERS),
             "grid": f"{len(config.learning_rates)} learning rates x {len(config.weight_decays)} weight decays",
             "chosen": {"learning_rate": rate, "weight_decay": decay},
-            "choice": f"best {config.metric} on {words} ({len(validation)}), then trained on all {len(whole)}; last step",
+            "choice": f"best {config.metric} on {origin} ({len(validation)}), then trained on all {len(whole)}; last step",
             "crop": f"random crops {config.crop_scale} and flip {'on' if config.flip else 'off'} in training, whole or central in the test",
             "test_images": len(truth),
         },

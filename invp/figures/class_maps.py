@@ -78,7 +78,7 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
             axes.scatter(*at[here].T, s=9, color=colour, label=f"{shown(shards.classes[c])}: {accuracy[c]:.0f} %")
         axes.set_title(f"{name} classes by kNN, test images", fontsize=9)
         axes.legend(frameon=False, fontsize=7)
-        data[name] = {"classes": [shards.classes[c] for c in chosen], "images": own.tolist(), "places": np.round(at, 4).tolist()}
+        data[name] = {"classes": [shards.classes[c] for c in chosen], "images": own.tolist(), "positions": np.round(at, 4).tolist()}
     found = splitting(train, labels, config, seed)
     axes = panels[2]
     if found is None:
@@ -91,11 +91,11 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
             axes.scatter(*at[here].T, s=9, color=colour)
             centre = train[own][here].mean(0)
             typical = np.flatnonzero(here)[np.argsort(-(train[own][here] @ centre))[:3]]
-            row = np.concatenate([thumbnail(shards, int(own[place]), 28) for place in typical], 1)
+            row = np.concatenate([thumbnail(shards, int(own[image]), 28) for image in typical], 1)
             _inset(axes, row, at[typical[0]], colour)
         axes.set_title(f"{shown(shards.classes[label])}: {clusters.max() + 1} clusters found, silhouette {score:.2f}", fontsize=9)
         data["splits"] = {"class": shards.classes[label], "silhouette": score, "images": own.tolist(),
-                          "clusters": clusters.tolist(), "places": np.round(at, 4).tolist()}  # fmt: skip
+                          "clusters": clusters.tolist(), "positions": np.round(at, 4).tolist()}  # fmt: skip
     plain(*panels)
     for axes in panels:
         axes.set(xticks=[], yticks=[])

@@ -45,5 +45,10 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     axes.legend(frameon=False, fontsize=8)
     plain(axes)
     save(figure, inputs, out)
-    about = {name: {"mean": float(v.mean()), "deviation": float(v.std()), "pairs": int(v.size)} for name, v in parts.items()}
-    return {"overlap": shared, "about": about, "edges": edges.tolist(), "densities": {n: d.tolist() for n, d in densities.items()}}
+    moments = {name: {"mean": float(v.mean()), "deviation": float(v.std()), "pairs": int(v.size)} for name, v in parts.items()}
+    return {
+        "overlap": shared,
+        "moments": moments,
+        "edges": edges.tolist(),
+        "densities": {n: d.tolist() for n, d in densities.items()},
+    }

@@ -39,7 +39,11 @@ MEMORY = "bank"  # the buffer with a row an image, of which a neighbour graph ca
 
 
 class Objective(instance_discrimination.Objective):
-    """Local Aggregation with its memory: the `bank` (NxD), and the `cluster` (HxN) of each row in each clustering."""
+    """Local Aggregation with its memory: the `bank` (NxD), and the `cluster` (HxN) of each row in each clustering.
+
+    Differs: k-means begins from other rows in each epoch and is fitted to at most 256 rows a cluster (authors: the same seeds in every
+    epoch, all rows); the warm-up is the run's own (authors: a checkpoint of instance discrimination).
+    """
 
     cluster: Tensor
 

@@ -34,7 +34,10 @@ MEMORY = "bank"  # the buffer with a row an image, of which a neighbour graph ca
 
 
 class Objective(instance_discrimination.Objective):
-    """PIRL with its memory, the `bank`, and two linear heads: `patch_head` of a patch, `order_head` of nine in a row."""
+    """PIRL with its memory, the `bank`, and two linear heads: `patch_head` of a patch, `order_head` of nine in a row.
+
+    Differs: the jigsaw is cut from the image's own augmented view (PyContrast: from the image, by a transform of its own).
+    """
 
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
         super().__init__(config, encoder, head, num_samples, seed=seed)

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from invp.plumbing.errors import UserError
-from invp.plumbing.options import check_options, valid_words
+from invp.plumbing.options import check_options, valid_values
 from invp.plumbing.plugins import load_plugin, nearest, plugin_names
 
 
@@ -31,17 +31,17 @@ def structured(config_class: type, options: Any, where: str) -> dict:
         if key not in declared:
             raise UserError(f"{where}: unknown key '{key}'{nearest(key, list(declared))}")
         if declared[key].type is bool and not isinstance(value, bool):  # OmegaConf takes any number for true
-            raise UserError(f"{where}: {key} is {value!r}; valid: {valid_words(declared[key])}")
+            raise UserError(f"{where}: {key} is {value!r}; valid: {valid_values(declared[key])}")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(config_class), options)
         result = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
-        raise UserError(f"{where}: key '{error.full_key}' is missing; valid: {valid_words(declared[error.full_key])}") from None
+        raise UserError(f"{where}: key '{error.full_key}' is missing; valid: {valid_values(declared[error.full_key])}") from None
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         key = str(getattr(error, "full_key", None) or "").split("[")[0] or next(
             k for k in options if not _fits(config_class, k, options)
         )
-        raise UserError(f"{where}: {key} is {options[key]!r}; valid: {valid_words(declared[key])}") from None
+        raise UserError(f"{where}: {key} is {options[key]!r}; valid: {valid_values(declared[key])}") from None
     check_options(config_class, result, where)
     try:
         config_class(**result)  # a dataclass may check values against each other

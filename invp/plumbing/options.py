@@ -1,7 +1,7 @@
 """Options with their valid values beside them: what may stand in a section of an experiment or in a plug-in's `Config`.
 
 `option` makes a dataclass field; `check_options` holds values against it when a study is read. Whoever prints or documents options
-reads `valid_words`.
+reads `valid_values`.
 """
 
 import math
@@ -42,7 +42,7 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def valid_words(declared: Field) -> str:
+def valid_values(declared: Field) -> str:
     """The valid values of a field in words, e.g. 'a whole number, at least 1'; without limits the type alone."""
     given = declared.metadata
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
@@ -83,4 +83,4 @@ def check_options(config_class: type, values: dict, where: str) -> None:
     """Raises UserError for the first value that its field does not allow, naming key, value and what is valid."""
     for declared in fields(config_class):
         if not _is_valid(declared, values[declared.name]):
-            raise UserError(f"{where}: {declared.name} is {values[declared.name]!r}; valid: {valid_words(declared)}")
+            raise UserError(f"{where}: {declared.name} is {values[declared.name]!r}; valid: {valid_values(declared)}")

@@ -53,12 +53,12 @@ def write_features(section: dict, checkpoint: Path, dataset: Path, out: Path, re
         for index, images in batches:
             feature = encoder(images)
             labels = shards.labels[index]
-            several = {} if shards.multi_labels is None else {"labels": fixed_size_list(shards.multi_labels[index].numpy())}
+            multi_label = {} if shards.multi_labels is None else {"labels": fixed_size_list(shards.multi_labels[index].numpy())}
             batch = pa.record_batch(
                 {
                     "index": pa.array(index.numpy()),
                     "label": pa.array(labels.numpy().astype("int32"), mask=(labels < 0).numpy()),
-                    **several,
+                    **multi_label,
                     "feature": fixed_size_list(feature.float().cpu().numpy()),
                     "embedding": fixed_size_list(F.normalize(head(feature), dim=1).float().cpu().numpy()),
                 }

@@ -105,11 +105,11 @@ def positions(rows: np.ndarray) -> np.ndarray:
 def rows_of(section: dict, state: dict, features: Path | None) -> tuple[np.ndarray, str]:
     """The unit rows to connect (NxD float32), and the words that say what they are."""
     if features is None:
-        rows, words = state[load_plugin("objectives", section["objective"]["name"]).MEMORY].float().numpy(), "memory bank"
+        rows, origin = state[load_plugin("objectives", section["objective"]["name"]).MEMORY].float().numpy(), "memory bank"
     else:
-        rows, words = matrix(read_table(features), "embedding"), "embeddings of the training images"
+        rows, origin = matrix(read_table(features), "embedding"), "embeddings of the training images"
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return np.ascontiguousarray(rows, np.float32), words
+    return np.ascontiguousarray(rows, np.float32), origin
 
 
 def positives_of(section: dict, rows: np.ndarray, neighbours: np.ndarray, anchors: np.ndarray) -> dict[str, np.ndarray] | None:

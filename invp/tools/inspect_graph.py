@@ -134,11 +134,11 @@ def show_confused(view: View, one: str, other: str, most: int) -> list[list[int]
     if view.labels is None:
         raise UserError("this data set has no labels")
     first, second = view.class_number(one), view.class_number(other)
-    anchors, places = np.nonzero((view.labels[:, None] == first) & (view.labels[view.neighbours] == second))
+    anchors, columns = np.nonzero((view.labels[:, None] == first) & (view.labels[view.neighbours] == second))
     total = int((view.labels == first).sum()) * view.neighbours.shape[1]
     print(f"{len(anchors)} of {total} edges of class {one} end in class {other}")
-    order = np.argsort(-view.similarities[anchors, places], kind="stable")[:most]
-    pairs = [[int(anchors[i]), int(view.neighbours[anchors[i], places[i]])] for i in order]
+    order = np.argsort(-view.similarities[anchors, columns], kind="stable")[:most]
+    pairs = [[int(anchors[i]), int(view.neighbours[anchors[i], columns[i]])] for i in order]
     for anchor, number in pairs:
         print(f"{anchor:>8} -> {number:<8} {view.similarities[anchor][view.neighbours[anchor] == number][0]:.4f}")
     return pairs

@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from invp.plumbing.errors import UserError
-from invp.plumbing.options import valid_words
+from invp.plumbing.options import valid_values
 from invp.plumbing.plugins import KINDS, load_plugin, nearest, plugin_names
 from invp.plumbing.sections import SECTIONS, Study, Weights
 
@@ -67,7 +67,7 @@ def lines_of(name: str, config_class: type) -> Iterator[str]:
     yield f"  a change runs again: {RERUNS[name.split('.')[0]]}"
     for declared in fields(config_class):
         yield f"  {declared.name}: {default_of(declared)}"
-        yield f"      {declared.metadata['help']}; valid: {valid_words(declared)}"
+        yield f"      {declared.metadata['help']}; valid: {valid_values(declared)}"
 
 
 def page() -> str:
@@ -76,7 +76,7 @@ def page() -> str:
     for name, config_class in all_options().items():
         parts.append(f"## {name}\n\n{summary_of(config_class)} A change runs again: {RERUNS[name.split('.')[0]]}.\n")
         if fields(config_class):
-            rows = [(d.name, default_of(d), valid_words(d), d.metadata["help"]) for d in fields(config_class)]
+            rows = [(d.name, default_of(d), valid_values(d), d.metadata["help"]) for d in fields(config_class)]
             cells = [[cell.replace("|", r"\|").replace("\\ ", r"\\ ") for cell in row] for row in rows]
             table = [f"| `{key}` | `{default}` | {valid} | {text} |\n" for key, default, valid, text in cells]
             parts.append("| key | default | valid | what it is |\n|---|---|---|---|\n" + "".join(table))

@@ -54,8 +54,8 @@ def parsed(text: str) -> list[Job]:
             asked = dict(pair.strip().partition("=")[::2] for pair in rest.split(","))
             jobs[-1].gpus = int(asked.get("processes", 1)) * int(asked.get("nodes", 1))
         elif "--section" in line and jobs:
-            words = shlex.split(line)
-            jobs[-1].section = json.loads(words[words.index("--section") + 1])
+            arguments = shlex.split(line)
+            jobs[-1].section = json.loads(arguments[arguments.index("--section") + 1])
     return [job for job in jobs if job.section]
 
 
@@ -86,9 +86,9 @@ def _rows(jobs: list[Job]) -> Iterable[list[str]]:
         hours = sum(job.hours for job in pending)
         longest = max((job.hours / job.gpus for job in pending), default=0.0)
         sources = {s: sum(job.source == s for job in own) for s in ("measured", "rate", "assumed")}
-        words = ", ".join(f"{count} {name}" for name, count in sources.items() if count)
+        origin = ", ".join(f"{count} {name}" for name, count in sources.items() if count)
         yield [rule, f"{len(pending)} of {len(own)}", f"{hours:.4g}" if on_gpu(rule) else "-", f"{hours:.4g}",
-               f"{longest:.4g}", f"{sum(job.gigabytes for job in own):.4g}", words]  # fmt: skip
+               f"{longest:.4g}", f"{sum(job.gigabytes for job in own):.4g}", origin]  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

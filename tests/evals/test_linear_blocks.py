@@ -11,7 +11,6 @@ from invp.data.shards import Shards
 from invp.evals import linear, linear_blocks
 from invp.models.encoders import build_encoder
 from invp.plumbing.config import instance
-from invp.plumbing.errors import UserError
 
 OPTIONS = {"name": "resnet_small", "stem": "imagenet", "norm": "batch", "width": 8, "blocks": 1, "zero_init_residual": False}
 QUICK = {"learning_rates": [0.03, 0.3], "weight_decays": [0.0, 1e-3], "epochs": 3, "batch_size": 128}
@@ -77,11 +76,6 @@ def test_pooling_as_published():
     assert linear_blocks.pooled(torch.rand(2, 64, 5, 5), config(pool="published")).shape == (2, 64 * 25)
     maps = torch.rand(2, 64, 5, 5)
     torch.testing.assert_close(linear_blocks.pooled(maps, config()), maps.mean((2, 3)))
-
-
-def test_a_wrong_pooling_is_named(inputs):
-    with pytest.raises(UserError, match="pool is 'max'"):
-        linear_blocks.evaluate(config(pool="max"), inputs, seed=0, device="cpu")
 
 
 FRESH = {"crops": "fresh", "crop_scale": [1.0, 1.0], "flip": False, "drops": [2]}

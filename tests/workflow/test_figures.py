@@ -49,7 +49,7 @@ def test_what_is_behind_the_figures_agrees_with_the_artifacts(drawn):
     tested = read_table(results / "features/stage-2/digits-test.arrow")
     found = nearest_by_class(matrix(tested, "embedding"), tested["label"].to_numpy(), np.arange(360), 5)
     for name, values in zip(("same class", "other classes"), found, strict=True):
-        assert overlap["about"][name]["mean"] == pytest.approx(values.mean(), abs=1e-5) and overlap["about"][name]["pairs"] == 1800
+        assert overlap["moments"][name]["mean"] == pytest.approx(values.mean(), abs=1e-5) and overlap["moments"][name]["pairs"] == 1800
     for density in overlap["densities"].values():
         assert sum(density) == pytest.approx(1)
     answers = data(drawn, "knn-answers")
@@ -66,7 +66,7 @@ def test_what_is_behind_the_figures_agrees_with_the_artifacts(drawn):
     maps = data(drawn, "class-maps")
     accuracy = maps["accuracy"]
     assert min(accuracy[c] for c in maps["best"]["classes"]) >= max(accuracy[c] for c in maps["worst"]["classes"])
-    assert len(maps["best"]["images"]) == len(maps["best"]["places"]) > 30
+    assert len(maps["best"]["images"]) == len(maps["best"]["positions"]) > 30
     anchors = data(drawn, "positives")["anchors"]
     assert len(anchors) == 8 and all(1 <= p["steps"] <= 3 for row in anchors for p in row["positives"])
     shutil.rmtree(drawn.folder / "results/smoke-figures/seed-0/figures")
