@@ -104,7 +104,7 @@ def finetuned(
     done, progress = 0, Progress(label, total, unit="step")
     for epoch in range(1, math.ceil(total / per_epoch) + 1):
         order, sums = numbers[epoch_order(len(numbers), seed, epoch)], []
-        common = {"rank": 0, "world": 1, "device": torch.device(device), "seed": seed, "epoch": epoch, "views": 1}
+        common = {"rank": 0, "world_size": 1, "device": torch.device(device), "seed": seed, "epoch": epoch, "views": 1}
         for _, index, (images,) in train_batches(
             shards, order=order, batch_size=batch_size, start_step=0, augmentation=augmentation, workers=inputs.workers, **common
         ):
