@@ -1,5 +1,6 @@
 """The record that lies beside every artifact: what made it, of what, and what came out, to the byte."""
 
+import hashlib
 import os
 import platform
 import shlex
@@ -10,9 +11,10 @@ from functools import cache
 from pathlib import Path
 
 from invp.plumbing.errors import UserError
-from invp.plumbing.files import read_json, sha256_of, write_json
+from invp.plumbing.files import json_text, read_json, sha256_of, write_json
+from invp.plumbing.golden import digests_for
 from invp.plumbing.jobs import Job
-from invp.plumbing.provenance import ROOT, versions
+from invp.plumbing.provenance import ROOT, module_file, modules_of, step_modules, versions
 
 
 def _git(*arguments: str) -> str | None:
@@ -40,7 +42,7 @@ def device_name() -> str:
 def write_record(path: Path, job: Job, started: float) -> None:
     """Writes the record of a job: section, code, commit, versions, device, duration, command, and SHA-256 of every file.
 
-    `started` is `time.time()` at the job's start. Paths are kept relative to the working folder, so that a copied results folder
+    `committed` says whether the job's own code is that of the commit, and `golden` which golden numbers stood for it then. `started` is `time.time()` at the job's start. Paths are kept relative to the working folder, so that a copied results folder
     verifies elsewhere.
     """
     status = _git("status", "--porcelain", "--untracked-files=no")
@@ -53,6 +55,8 @@ def write_record(path: Path, job: Job, started: float) -> None:
         **job.record,
         "commit": _git("rev-parse", "HEAD"),
         "clean": None if status is None else status == "",
+        "committed": _committed(job),
+        "golden": digests_for(job.step, job.section),
         "device": device_name(),
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
@@ -64,6 +68,14 @@ def write_record(path: Path, job: Job, started: float) -> None:
         "outputs": {name: _file(file) for name, file in job.outputs.items() if name != "record"},
     }
     write_json(path, content)
+
+
+def _committed(job: Job) -> bool | None:
+    """Whether the modules behind a job are as the commit has them; None where git does not know them."""
+    files = [str(module_file(module)) for module in modules_of(step_modules(job.step, job.section))]
+    if _git("ls-files", "--error-unmatch", "--", *files) is None:
+        return None
+    return _git("status", "--porcelain", "--", *files) == ""
 
 
 def peak_memory_mb() -> float:
@@ -101,14 +113,16 @@ def check_inputs(job: Job) -> None:
                     )
 
 
-def records_under(folder: Path) -> list[Path]:
-    """Every record below a folder, or beside a file, sorted."""
-    folder = Path(folder)
-    if folder.is_file():
-        return [record for record in records_under(folder.parent) if any(_same(p, folder) for p in outputs_of(read_json(record)))]
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist")
-    return sorted([*folder.rglob("record.json"), *folder.rglob("*.record.json")])
+def records_under(path: Path) -> list[Path]:
+    """Every record below a folder, or the one of a file, sorted; UserError if there is no such path."""
+    path = Path(path)
+    if path.name == "record.json" or path.name.endswith(".record.json"):
+        return [path] if path.exists() else []
+    if path.is_file():
+        return [record for record in records_under(path.parent) if any(_same(p, path) for p in outputs_of(read_json(record)))]
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist")
+    return sorted([*path.rglob("record.json"), *path.rglob("*.record.json")])
 
 
 def _same(path: Path, other: Path) -> bool:
@@ -126,6 +140,33 @@ def checked_record(path: Path) -> dict:
     if not isinstance(record, dict) or not {"step", "section", "code", "inputs", "outputs"} <= set(record):
         raise UserError(f"{path} is not a record")
     return record
+
+
+def adopted_record(record: dict, code: str, checked: list[str]) -> dict:
+    """The record of a result that was found to be what other code, of this digest, gives too; `checked` says by what."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    entry = {"from": record["code"], "to": code, "at": now, "checked": checked}
+    return {**record, "code": code, "adopted": [*record.get("adopted", []), entry]}
+
+
+def is_as_used(path: Path, sha256: str, digest: str) -> bool:
+    """Whether a file, of SHA-256 `digest`, is what a job used by `sha256`; a record may have been adopted since, and nothing else."""
+    if digest == sha256 or not path.name.endswith("record.json"):
+        return digest == sha256
+    try:
+        return sha256 in _earlier_digests(checked_record(path))
+    except UserError:
+        return False
+
+
+def _earlier_digests(record: dict) -> list[str]:
+    """SHA-256 of a record's file before each adoption, the last one first."""
+    digests, adopted = [], record.get("adopted", [])
+    while adopted:
+        record, adopted = {**record, "code": adopted[-1]["from"], "adopted": adopted[:-1]}, adopted[:-1]
+        before = {key: value for key, value in record.items() if key != "adopted" or adopted}
+        digests.append(hashlib.sha256(json_text(before).encode()).hexdigest())
+    return digests
 
 
 def made_with_other_versions(folder: Path) -> dict[Path, dict[str, tuple[str, str]]]:

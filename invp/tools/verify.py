@@ -2,26 +2,52 @@
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json, sha256_of
-from invp.plumbing.records import checked_record, records_under
+from invp.plumbing.records import checked_record, is_as_used, records_under
 
 # What the workflow keeps beside its artifacts and makes again at will.
 NOT_ARTIFACTS = ("logs", "benchmarks", "README.md")
 DATE_OF_FOLDER = ".snakemake_timestamp"  # Snakemake's own, in every folder that is an output
 
 
-def _shard_faults(manifest: Path) -> list[str]:
-    faults = []
-    for shard in read_json(manifest)["shards"]:
-        path = manifest.parent / shard["file"]
-        if not path.exists():
-            faults.append(f"missing    {path} (a shard of {manifest})")
-        elif sha256_of(path) != shard["sha256"]:
-            faults.append(f"altered    {path} (a shard of {manifest})")
-    return faults
+def _shard_faults(manifest: Path) -> tuple[list[str], set[Path]]:
+    """A line for every shard that is not what the manifest names, and the files that it names."""
+    faults, named = [], set()
+    try:
+        for shard in read_json(manifest)["shards"]:
+            path = manifest.parent / shard["file"]
+            named.add(path.resolve())
+            if not path.exists():
+                faults.append(f"missing    {path} (a shard of {manifest})")
+            elif sha256_of(path) != shard["sha256"]:
+                faults.append(f"altered    {path} (a shard of {manifest})")
+    except (UserError, KeyError, TypeError) as error:
+        faults.append(f"damaged    {manifest} ({error})")
+    return faults, named
+
+
+def _output_fault(entry: dict, path: Path, digest: Callable[[Path], str]) -> str:
+    """What is wrong with an output of the record at `path`, or ''."""
+    file = Path(entry["path"])
+    if not file.exists():
+        return f"missing    {file} (output of {path})"
+    if file.stat().st_size < entry["bytes"]:
+        return f"truncated  {file}: {file.stat().st_size} of {entry['bytes']} bytes"
+    return "" if digest(file) == entry["sha256"] else f"altered    {file}"
+
+
+def _input_fault(entry: dict, path: Path, digest: Callable[[Path], str]) -> str:
+    """What is wrong with an input of the record at `path`, or ''; one that is gone was an intermediate, which may be pruned."""
+    file = Path(entry["path"])
+    if not file.exists() or is_as_used(file, entry["sha256"], digest(file)):
+        return ""
+    return f"stale      {file} changed after {path} used it"
 
 
 def faults_of(folder: Path) -> tuple[list[str], int]:
@@ -30,7 +56,7 @@ def faults_of(folder: Path) -> tuple[list[str], int]:
     Found are files that are missing, cut short or altered, inputs that changed after they were used, and files that no record knows.
     """
     faults, known, looked = [], set(), 0
-    hashes: dict[Path, str] = {}
+    digest = cache(sha256_of)  # an input is another record's output
     for path in records_under(folder):
         known.add(path.resolve())
         try:
@@ -38,37 +64,34 @@ def faults_of(folder: Path) -> tuple[list[str], int]:
         except UserError as error:
             faults.append(f"damaged    {error}")
             continue
-        for kind in ("outputs", "inputs"):
-            for entry in record[kind].values():
-                file = Path(entry["path"])
-                if kind == "outputs":
-                    known.add(file.resolve())
-                    looked += 1
-                if not file.exists():
-                    if kind == "outputs":
-                        faults.append(f"missing    {file} (output of {path})")
-                    continue  # an intermediate that was pruned is no fault
-                if file.stat().st_size < entry["bytes"] and kind == "outputs":
-                    faults.append(f"truncated  {file}: {file.stat().st_size} of {entry['bytes']} bytes")
-                    continue
-                digest = hashes.setdefault(file.resolve(), "") or sha256_of(file)
-                hashes[file.resolve()] = digest
-                if digest != entry["sha256"]:
-                    word = "altered    " if kind == "outputs" else "stale      "
-                    suffix = "" if kind == "outputs" else f" changed after {path} used it"
-                    faults.append(f"{word}{file}{suffix}")
+        outputs = record["outputs"].values()
+        known |= {Path(entry["path"]).resolve() for entry in outputs}
+        looked += len(outputs)
+        faults += [_output_fault(entry, path, digest) for entry in outputs]
+        faults += [_input_fault(entry, path, digest) for entry in record["inputs"].values()]
         if record["step"] == "prepare" and (manifest := path.parent / "manifest.json").exists():
-            try:
-                shard_faults = _shard_faults(manifest)
-                known |= {(manifest.parent / s["file"]).resolve() for s in read_json(manifest)["shards"]}
-                faults += shard_faults
-            except (UserError, KeyError, TypeError) as error:
-                faults.append(f"damaged    {manifest} ({error})")
+            lines, named = _shard_faults(manifest)
+            faults += lines
+            known |= named
     faults += _orphans(Path(folder), known)
-    return sorted(set(faults)), looked
+    return sorted(set(filter(None, faults))), looked
+
+
+def adopted_below(folder: Path) -> list[str]:
+    """A line for each kind of results below a folder that were made by other code and adopted, with both digests."""
+    kinds: Counter[tuple[str, str, str]] = Counter()
+    for path in records_under(folder):
+        try:
+            record = checked_record(path)
+        except UserError:
+            continue
+        for entry in record.get("adopted", []):
+            kinds[record["step"], entry["from"], entry["to"]] += 1
+    return [f"adopted    {number} of {step}: code {before} -> {now}" for (step, before, now), number in sorted(kinds.items())]
 
 
 def _orphans(folder: Path, known: set[Path]) -> list[str]:
+    """A line for every file below a folder that is not among the known ones, nor kept beside them by the workflow."""
     orphans = []
     for file in folder.rglob("*"):
         inside = file.relative_to(folder)
@@ -81,14 +104,15 @@ def _orphans(folder: Path, known: set[Path]) -> list[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the folder."""
     parser.add_argument("path", type=Path, nargs="?", default=Path("results"))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints every fault below a results folder; 1 if there is one, else 0."""
+    """Prints what was adopted below a results folder, and every fault; 1 if there is one, else 0."""
     folder = arguments.path
     faults, looked = faults_of(folder)
-    for line in faults:
+    for line in [*adopted_below(folder), *faults]:
         print(line)
     if not looked:
         raise UserError(f"{folder} holds no records: is it a results folder?")

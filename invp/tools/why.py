@@ -2,49 +2,53 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import sha256_of
-from invp.plumbing.provenance import ROOT, code_digest, modules_of, step_modules
-from invp.plumbing.records import checked_record, records_under
+from invp.plumbing.provenance import ROOT, code_digest, module_file, modules_of, step_modules
+from invp.plumbing.records import checked_record, is_as_used, records_under
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the path."""
     parser.add_argument("path", type=Path, help="a file or folder under results/")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints the dependencies of every result at the path."""
-    path = arguments.path
-    found = records_under(path)
-    if not found:
-        raise UserError(f"no record describes {path}; give a file or folder that the workflow wrote under results/")
-    for record_path in found:
-        record = checked_record(record_path)
-        modules = modules_of(step_modules(record["step"], record["section"]))
-        now = code_digest(step_modules(record["step"], record["section"]))
-        print(f"{record_path}")
-        print(f"  made by      {record['step']} at commit {(record['commit'] or '?')[:12]}{'' if record['clean'] else ' with changes'}"
-              f" on {record['device']} in {record['seconds']} s, {record['started']}")  # fmt: skip
-        print(f"  its section  {json.dumps(record['section'], sort_keys=True)}")
-        print(
-            f"  its code     {record['code']}, {'as it is now' if now == record['code'] else f'which is now {now}: it would run again'}"
-        )
-        for name, entry in record["inputs"].items():
-            file = Path(entry["path"])
-            state = (
-                "gone"
-                if not file.exists()
-                else "as it was"
-                if sha256_of(file) == entry["sha256"]
-                else "changed since: it would run again"
-            )
-            print(f"  input        {name}: {file} ({state})")
-        print("  would change it: another value in the section, other code (not comments or docstrings) in")
-        print("    " + ", ".join(str(p.relative_to(ROOT)) for p in _files(modules)))
-        print("  would not: comments, docstrings, formatting, profiles, other experiments, seeds or evaluations")
+    """Prints what every result at the path depends on."""
+    records = records_under(arguments.path)
+    if not records:
+        raise UserError(f"no record describes {arguments.path}; give a file or folder that the workflow wrote under results/")
+    for path in records:
+        print(path)
+        print(*(f"  {line}" for line in _explained(checked_record(path))), sep="\n")
 
 
-def _files(modules: list[str]) -> list[Path]:
-    return [p for m in modules for p in [ROOT.joinpath(*m.split(".")).with_suffix(".py")] if p.exists()]
+def _explained(record: dict) -> Iterator[str]:
+    """The lines about one result."""
+    roots = step_modules(record["step"], record["section"])
+    now = code_digest(roots)
+    state = "as it is now" if now == record["code"] else f"which is now {now}: it would run again"
+    changes = "" if record["clean"] else " with changes"
+    yield (
+        f"made by      {record['step']} at commit {(record['commit'] or '?')[:12]}{changes} on {record['device']} "
+        f"in {record['seconds']} s, {record['started']}"
+    )
+    yield f"its section  {json.dumps(record['section'], sort_keys=True)}"
+    yield f"its code     {record['code']}, {state}"
+    for entry in record.get("adopted", []):
+        yield f"adopted      {entry['at']}: code {entry['from']} -> {entry['to']}, after a check of {', '.join(entry['checked'])}"
+    for name, entry in record["inputs"].items():
+        yield f"input        {name}: {entry['path']} ({_state_of(entry)})"
+    yield "would change it: another value in the section, other code (not comments or docstrings) in"
+    yield "  " + ", ".join(str(file.relative_to(ROOT)) for module in modules_of(roots) if (file := module_file(module)))
+    yield "would not: comments, docstrings, formatting, profiles, other experiments, seeds or evaluations"
+
+
+def _state_of(entry: dict) -> str:
+    file = Path(entry["path"])
+    if not file.exists():
+        return "gone"
+    return "as it was" if is_as_used(file, entry["sha256"], sha256_of(file)) else "changed since: it would run again"

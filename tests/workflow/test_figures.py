@@ -49,7 +49,9 @@ def test_what_is_behind_the_figures_agrees_with_the_artifacts(drawn):
     tested = read_table(results / "features/stage-2/digits-test.arrow")
     found = nearest_by_class(matrix(tested, "embedding"), tested["label"].to_numpy(), np.arange(360), 5)
     for name, values in zip(("same class", "other classes"), found, strict=True):
-        assert overlap["moments"][name]["mean"] == pytest.approx(values.mean(), abs=1e-5) and overlap["moments"][name]["pairs"] == 1800
+        assert (
+            overlap["moments"][name]["mean"] == pytest.approx(values.mean(), abs=1e-5) and overlap["moments"][name]["pairs"] == 1800
+        )
     for density in overlap["densities"].values():
         assert sum(density) == pytest.approx(1)
     answers = data(drawn, "knn-answers")
