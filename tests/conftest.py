@@ -5,9 +5,15 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the tests run in two processes
+
+from tests import warm_python  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,33 +32,49 @@ def data_root() -> Path:
     return Path(value)
 
 
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make(folder)` fills once for all processes of a run under pytest-xdist; whoever comes second waits."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # of the whole run: each process has its own folder below
+    folder, done = base / name, base / f"{name}.done"
+    with FileLock(base / f"{name}.lock"):
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> dict[str, Path]:
-    """The prepared digits: split -> folder of manifest.json."""
+    """The prepared digits: split -> folder of manifest.json. Not to be changed: copy them."""
     from invp.plumbing import config
     from invp.steps import prepare
 
-    folder = tmp_path_factory.mktemp("digits")
-    options = config.plugin_options("datasets", {"name": "digits"}, "test")
-    for split in ("train", "test"):
-        prepare.write_split(options, split, None, folder / split, 1)
+    def make(folder: Path) -> None:
+        options = config.plugin_options("datasets", {"name": "digits"}, "test")
+        for split in ("train", "test"):
+            prepare.write_split(options, split, None, folder / split, 1)
+
+    folder = made_once(tmp_path_factory, "digits", make)
     return {split: folder / split for split in ("train", "test")}
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment of commands: this Python first, one thread, and none of the tests' paths."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    found = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path, **extra}
+    if "PYTHONPATH" not in extra:
+        found.pop("PYTHONPATH", None)
+    return found
 
 
 @pytest.fixture
 def run_invp():
-    """Runs `python -m invp ...` and returns the finished process."""
+    """Runs `python -m invp ...` of the repository and returns the finished process."""
 
-    def run(*arguments, cwd=ROOT, env=None, timeout=300):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **(env or {})}
-        return subprocess.run(
-            [sys.executable, "-m", "invp", *map(str, arguments)],
-            cwd=cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+    def run(*arguments, env=None, timeout=300):
+        return warm_python.run(["invp", *map(str, arguments)], ROOT, environment(**(env or {})), timeout)
 
     return run
 
@@ -72,34 +94,45 @@ class Project:
         return Project(folder)
 
     def run(self, *command: str, expect: int | None = 0, **env: str) -> str:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **env}
-        environment.pop("PYTHONPATH", None)
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=600)
-        words = done.stdout + done.stderr
-        assert expect is None or done.returncode == expect, words
-        return words
+        """Runs a command just as a user types it, and returns what it printed."""
+        done = subprocess.run(command, cwd=self.folder, env=environment(**env), capture_output=True, text=True, timeout=600)
+        return self._checked(done, expect)
+
+    def python(self, *arguments: str, expect: int | None = 0, **env: str) -> str:
+        """Runs `python -m` with these arguments in a fork that has imported the libraries: see tests/warm_python.py."""
+        return self._checked(warm_python.run(list(arguments), self.folder, environment(**env)), expect)
+
+    @staticmethod
+    def _checked(done: subprocess.CompletedProcess, expect: int | None) -> str:
+        printed = done.stdout + done.stderr
+        assert expect is None or done.returncode == expect, f"exit code {done.returncode}\n{printed}"
+        return printed
 
     def snakemake(self, *arguments: str, expect: int | None = 0, study: str = STUDY, **env: str) -> str:
-        command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local"]
-        return self.run(*command, *arguments, "--configfile", study, expect=expect, **env)
+        command = ["snakemake", "--profile", "profiles/local", *arguments, "--configfile", study]
+        return self.python(*command, expect=expect, **env)
 
     def invp(self, *arguments: str, expect: int | None = 0) -> str:
-        return self.run(sys.executable, "-m", "invp", *arguments, expect=expect)
+        return self.python("invp", *arguments, expect=expect)
 
     def planned(self, *arguments: str, study: str = STUDY) -> dict[str, int]:
         """The jobs that Snakemake would run now, by rule."""
-        words = self.snakemake("all", "-n", *arguments, study=study)
-        if "Nothing to be done" in words:
-            return {}
-        table = words.split("Job stats:")[1].split("total")[0]
-        found = {m[1]: int(m[2]) for m in re.finditer(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
-        return {rule: count for rule, count in found.items() if rule not in ("all", "default")}
+        return jobs_in(self.snakemake("all", "-n", *arguments, study=study))
 
     def edit(self, path: str, old: str, new: str) -> None:
         file = self.folder / path
         text = file.read_text()
         assert old in text, f"{path} has no {old!r}"
         file.write_text(text.replace(old, new, 1))
+
+
+def jobs_in(printed: str) -> dict[str, int]:
+    """The jobs of a dry run, by rule, from what it printed."""
+    if "Nothing to be done" in printed:
+        return {}
+    table = printed.split("Job stats:")[1].split("total")[0]
+    counts = {m[1]: int(m[2]) for m in re.finditer(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
+    return {rule: count for rule, count in counts.items() if rule not in ("all", "default")}
 
 
 def fresh(folder: Path) -> Project:
@@ -121,7 +154,10 @@ def new_project(tmp_path) -> Project:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
-    """The smoke study, run from nothing to the report. Not to be changed: copy it."""
-    project = fresh(tmp_path_factory.mktemp("workflow") / "project")
-    project.words = project.snakemake("all")
-    return project
+    """The smoke study, run from nothing to the report by the command that a user types. Not to be changed: copy it."""
+
+    def make(folder: Path) -> None:
+        command = (sys.executable, "-m", "snakemake", "--profile", "profiles/local", "all", "--configfile", STUDY)
+        (folder / "printed.txt").write_text(fresh(folder).run(*command))
+
+    return Project(made_once(tmp_path_factory, "finished", make))

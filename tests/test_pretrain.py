@@ -3,8 +3,7 @@
 import json
 import os
 import signal
-import subprocess
-import sys
+import socket
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from invp.training.checkpoint import load_checkpoint
 from invp.training.distributed import Group
 from invp.training.loop import Stage
 from invp.training.optim import learning_rate
+from tests import warm_python
 
 ROOT = Path(__file__).resolve().parent.parent
 OBJECTIVES = plugin_names("objectives")
@@ -60,23 +60,35 @@ def experiment(objective="invp", norm="batch", **options) -> dict:
 
 
 def command(section: dict, dataset: Path, out: Path, parent: Path | None = None, *extra: str) -> list[str]:
+    """What follows `python -m` to train a stage."""
     code = code_digest(step_modules("pretrain", section))
     inputs = [f"dataset={dataset / 'manifest.json'}", *([f"parent={parent}"] if parent else [])]
     outputs = [f"checkpoint={out / 'checkpoint.pt'}", f"metrics={out / 'metrics.jsonl'}", f"record={out / 'record.json'}"]
-    return [sys.executable, "-m", "invp", "pretrain", "--section", canonical_json(section), "--code", code, "--input", *inputs,
+    return ["invp", "pretrain", "--section", canonical_json(section), "--code", code, "--input", *inputs,
             "--output", *outputs, "--scratch", str(out / "scratch"), *extra]  # fmt: skip
 
 
-def environment(**extra: str) -> dict:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **extra}
+def start(arguments: list[str], **extra: str) -> warm_python.Process:
+    return warm_python.Process(arguments, ROOT, {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **extra})
 
 
 def train(section, dataset, out, parent=None, *extra, expect=0) -> str:
-    done = subprocess.run(
-        command(section, dataset, out, parent, *extra), cwd=ROOT, env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode == expect, done.stderr
-    return done.stderr
+    """Trains a stage in a process of its own, and returns what it printed."""
+    process = start(command(section, dataset, out, parent, *extra))
+    printed = process.communicate(300)[1]
+    assert process.returncode == expect, printed
+    return printed
+
+
+def train_on_two_ranks(section, dataset, out) -> None:
+    """As `--processes 2`, but for torchrun: two processes that are told their ranks as torchrun tells them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"INVP_WORKER": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    ranks = [start(command(section, dataset, out), **group, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1")]
+    printed = [rank.communicate(300)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], printed
 
 
 def losses(*folders: Path) -> list[dict]:
@@ -121,18 +133,15 @@ def test_cut_into_stages_and_stopped_by_sigterm_it_ends_equal_to_the_bit(objecti
     first, second = tmp_path / "stage-2", tmp_path / "stage-4"
     train(pretrain_section(experiment(objective), 0, 2), digits["train"], first)
     section = pretrain_section(experiment(objective), 0, 4)
-    process = subprocess.Popen(
-        command(section, digits["train"], second, first / "checkpoint.pt", "--save-minutes", "0"),
-        cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = start(command(section, digits["train"], second, first / "checkpoint.pt", "--save-minutes", "0"))
     partial = second / "scratch" / "partial.pt"
     deadline = time.monotonic() + 120
     while not partial.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGTERM)
-    _, words = process.communicate(timeout=120)
-    assert process.returncode == 75, words
-    assert "SIGTERM" in words and "start again to go on" in words
+    printed = process.communicate(120)[1]
+    assert process.returncode == 75, printed
+    assert "SIGTERM" in printed and "start again to go on" in printed
     assert not (second / "checkpoint.pt").exists()
     words = train(section, digits["train"], second, first / "checkpoint.pt")
     assert "continuing in epoch" in words
@@ -157,7 +166,10 @@ def test_two_processes_with_half_the_batch_each_equal_one(objective, options, di
     """What an epoch of 11 steps changed, float32: sums in another order differ by far less than a lost gradient would."""
     section = pretrain_section(experiment(objective, norm="group", **options), 0, 1)
     train(section, digits["train"], tmp_path / "one")
-    train(section, digits["train"], tmp_path / "two", None, "--processes", "2")
+    if (objective, options) == ("invp", {}):
+        train(section, digits["train"], tmp_path / "two", None, "--processes", "2")
+    else:
+        train_on_two_ranks(section, digits["train"], tmp_path / "two")
     a, b = (load_checkpoint(tmp_path / n / "checkpoint.pt")["objective"] for n in ("one", "two"))
     start = Stage(section, digits["train"], None, Group(0, 1, torch.device("cpu")), "test").objective.state_dict()
     weights = [name for name in a if name.startswith(("encoder.", "head.")) and a[name].is_floating_point()]
@@ -216,20 +228,17 @@ def test_a_damaged_parent_is_a_clear_error(whole, digits, tmp_path):
 
 def test_a_rank_that_dies_ends_the_job_at_once(digits, tmp_path):
     section = pretrain_section(experiment(), 0, 4)
-    process = subprocess.Popen(
-        command(section, digits["train"], tmp_path, None, "--processes", "2", "--save-minutes", "0"),
-        cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = start(command(section, digits["train"], tmp_path, None, "--processes", "2", "--save-minutes", "0"))
     deadline = time.monotonic() + 120
     while not (tmp_path / "scratch" / "partial.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     owner = int((tmp_path / "scratch" / "lock").read_text().split()[0])
     os.kill(owner, signal.SIGKILL)
     killed = time.monotonic()
-    _, words = process.communicate(timeout=60)
+    printed = process.communicate(60)[1]
     assert process.returncode not in (0, 75)
     assert time.monotonic() - killed < 30
-    assert "SIGKILL" in words or "Signal 9" in words
+    assert "SIGKILL" in printed or "Signal 9" in printed
     assert not (tmp_path / "checkpoint.pt").exists()
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm_python
+from tests.conftest import STUDY, environment, fresh
+
 STEPS = ("prepare", "pretrain", "graph", "features", "evaluate", "figure", "explorer", "summary", "report")
 SMOKE = "smoke-invp/seed-0"
 RECORDS = {
@@ -49,14 +52,13 @@ def small_disk(tmp_path):
 def again(project, step: str, out: Path) -> subprocess.CompletedProcess:
     """The command that made a result, with its outputs in another folder."""
     record = json.loads((project.folder / "results" / RECORDS[step]).read_text())
-    words = shlex.split(record["command"])
-    at = words.index("--output") + 1
-    pairs = [word.split("=", 1) for word in words[at:] if "=" in word and not word.startswith("-")]
-    words[at : at + len(pairs)] = [f"{name}={out / Path(path).name}" for name, path in pairs]
-    if "--scratch" in words:
-        words[words.index("--scratch") + 1] = str(out / "scratch")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(words, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=300)
+    command = shlex.split(record["command"])
+    at = command.index("--output") + 1
+    pairs = [argument.split("=", 1) for argument in command[at:] if "=" in argument and not argument.startswith("-")]
+    command[at : at + len(pairs)] = [f"{name}={out / Path(path).name}" for name, path in pairs]
+    if "--scratch" in command:
+        command[command.index("--scratch") + 1] = str(out / "scratch")
+    return warm_python.run(command[command.index("-m") + 1 :], project.folder, environment())
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -80,10 +82,11 @@ def test_a_read_only_disk_is_said(step, finished, small_disk):
     assert done.returncode == 2 and "Read-only" in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("fault", ["cut", "flipped"])
-@pytest.mark.parametrize("name", [f"{SMOKE}/pretrain/stage-2/checkpoint.pt", f"{SMOKE}/features/stage-2/digits-train.arrow"])
-def test_a_damaged_input_is_never_used(fault, name, finished, tmp_path):
-    project = finished.copy(tmp_path / "project")
+CHECKPOINT, FEATURES = f"{SMOKE}/pretrain/stage-2/checkpoint.pt", f"{SMOKE}/features/stage-2/digits-train.arrow"
+
+
+def damaged(project, name: str, fault: str) -> Path:
+    """Damages a result, and hides it: its date is an old one."""
     path = project.folder / "results" / name
     content = bytearray(path.read_bytes())
     if fault == "cut":
@@ -91,18 +94,29 @@ def test_a_damaged_input_is_never_used(fault, name, finished, tmp_path):
     else:
         content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
+    os.utime(path, (1, 1))
+    return path
+
+
+@pytest.mark.parametrize("fault", ["cut", "flipped"])
+@pytest.mark.parametrize(("name", "consumer"), [(CHECKPOINT, "features"), (FEATURES, "evaluate")])
+def test_a_damaged_input_is_never_used(fault, name, consumer, finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    damaged(project, name, fault)
+    done = again(project, consumer, tmp_path / "out")
+    assert done.returncode == 2 and "altered or cut short" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not list((tmp_path / "out").rglob("*.json"))
+
+
+def test_the_workflow_stops_at_a_damaged_input_and_makes_a_deleted_one_again(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    path = damaged(project, FEATURES, "flipped")
     shutil.rmtree(project.folder / f"results/{SMOKE}/evals")
-    os.utime(path, (1, 1))  # even where its date hides the change
-    consumer = "evaluate" if "features" in name else "features"
-    done = again(project, consumer, tmp_path / "out") if consumer == "features" else None
-    if done is not None:
-        assert done.returncode == 2 and "altered or cut short" in done.stderr, done.stderr
-    else:
-        words = project.snakemake("all", expect=1)
-        assert "altered or cut short" in words and "Traceback" not in words
-        path.unlink()
-        project.snakemake("all")
-        assert "0 faults" in project.invp("verify")
+    printed = project.snakemake("all", expect=1)
+    assert "altered or cut short" in printed and "Traceback" not in printed
+    path.unlink()
+    project.snakemake("all")
+    assert "0 faults" in project.invp("verify")
 
 
 def test_a_clock_set_back_is_said_and_mended_by_setting_the_dates(finished, tmp_path):
@@ -115,8 +129,8 @@ def test_a_clock_set_back_is_said_and_mended_by_setting_the_dates(finished, tmp_
     before = numbers(project)
     (project.folder / f"results/{SMOKE}/evals/knn/stage-2/metrics.json").unlink()
     (project.folder / "results/summary.csv").unlink()
-    words = project.snakemake("all", expect=1)
-    assert "older modification time" in words and "Traceback" not in words
+    printed = project.snakemake("all", expect=1)
+    assert "older modification time" in printed and "Traceback" not in printed
     # What docs/reliability.md says to do.
     subprocess.run(
         ["bash", "-c", """find results -newermt now -exec touch -d "$(date '+%F %T')" {} +"""], cwd=project.folder, check=True
@@ -126,17 +140,20 @@ def test_a_clock_set_back_is_said_and_mended_by_setting_the_dates(finished, tmp_
     assert numbers(project) == before
 
 
-def test_two_workflows_in_one_folder_do_not_meet(new_project):
-    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", "all", "--configfile", "config/studies/smoke.yaml"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    first = subprocess.Popen(command, cwd=new_project.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    locks = new_project.folder / ".snakemake" / "locks"
+def test_two_workflows_in_one_folder_do_not_meet(finished, tmp_path):
+    """The second starts while the first has jobs to do."""
+    project = finished.copy(tmp_path / "project")
+    shutil.rmtree(project.folder / f"results/{SMOKE}/evals")
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", "all", "--configfile", STUDY]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    first = subprocess.Popen(command, cwd=project.folder, env=environment(), **quiet)
+    locks = project.folder / ".snakemake" / "locks"
     while not (locks.is_dir() and any(locks.iterdir())) and first.poll() is None:
         time.sleep(0.05)
-    words = new_project.snakemake("all", expect=1)
-    assert "cannot be locked" in words
+    assert first.poll() is None, "the first still runs"
+    assert "cannot be locked" in project.snakemake("all", expect=1)
     assert first.wait(600) == 0
-    assert new_project.planned() == {}
+    assert project.planned() == {}
 
 
 def test_another_version_of_a_library_is_said_and_reruns_when_asked(finished, tmp_path):
@@ -146,8 +163,8 @@ def test_another_version_of_a_library_is_said_and_reruns_when_asked(finished, tm
     content = json.loads(chosen.read_text())
     content["versions"]["numpy"] = "1.0.0"
     chosen.write_text(json.dumps(content))
-    words = project.snakemake("all", "-n")
-    assert "1 results were made with other versions (numpy 1.0.0 -> " in words and "Nothing to be done" in words
+    printed = project.snakemake("all", "-n")
+    assert "1 results were made with other versions (numpy 1.0.0 -> " in printed and "Nothing to be done" in printed
     lines = project.invp("outdated").splitlines()
     options = next(line for line in lines if line.startswith("--forcerun")).split()
     assert project.planned(*options) == {"evaluate": 1, "summary": 1, "report": 1}
@@ -155,18 +172,18 @@ def test_another_version_of_a_library_is_said_and_reruns_when_asked(finished, tm
 
 
 def test_two_clones_share_one_cache_of_shards(finished, tmp_path):
-    from conftest import fresh
-
     cache = tmp_path / "cache"
     cache.mkdir()
     shard = "results/datasets/digits/train/shards/shard-00000.arrow"
-    words, clones = [], [fresh(tmp_path / name) for name in ("one", "two")]
+    printed, clones = [], [fresh(tmp_path / name) for name in ("one", "two")]
+    shared = {"SNAKEMAKE_OUTPUT_CACHE": str(cache)}
     for clone in clones:
-        manifest = "results/datasets/digits/train/manifest.json"
-        words.append(clone.snakemake(manifest, "--cache", "prepare", SNAKEMAKE_OUTPUT_CACHE=str(cache)))
-    assert "prepare" in words[0]
+        printed.append(clone.snakemake("results/datasets/digits/train/manifest.json", "--cache", "prepare", **shared))
+    assert "prepare" in printed[0]
     files = [clone.folder / shard for clone in clones]
     assert files[0].resolve() == files[1].resolve() and cache in files[0].resolve().parents
     assert files[0].read_bytes() == (finished.folder / shard).read_bytes()
-    clones[1].snakemake("all", SNAKEMAKE_OUTPUT_CACHE=str(cache))
-    assert clones[1].planned() == {}
+    # The second trains on what it has not prepared.
+    checkpoint = f"results/{SMOKE}/pretrain/stage-1/checkpoint.pt"
+    clones[1].snakemake(checkpoint, **shared)
+    assert (clones[1].folder / checkpoint).exists() and "Nothing to be done" in clones[1].snakemake(checkpoint, "-n", **shared)

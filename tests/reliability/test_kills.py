@@ -4,6 +4,7 @@ Three trials run by default; the thirty of docs/reliability.md with `python -m p
 """
 
 import csv
+import json
 import os
 import random
 import signal
@@ -14,46 +15,55 @@ from pathlib import Path
 
 import pytest
 
-STUDY = "config/studies/killed.yaml"
+from tests.conftest import environment, fresh, made_once
+
 TRIALS = [pytest.param(seed, marks=[] if seed < 3 else [pytest.mark.slow]) for seed in range(30)]
+KINDS = ("workflow", "job", "rank")
+# The part of the smoke study that is InvP, whose undisturbed numbers the finished study has; for ranks, a training of some seconds on two.
+STUDIES = {"invp": "experiments: [smoke-invp]", "ranks": "experiments: [killed]"}
+EXPERIMENT = "extends: smoke-invp\nstages: [30]\ntraining: {epochs: 30}\n"
+JOBS = 14  # of the study invp
 
 
-def with_study(project):
-    """The embedded digits, a small network, two stages; enough steps that a kill can hit each kind of job."""
-    experiment = "extends: smoke-invp\nevaluations: {linear: false}\nfigures: {training-curves: false}\nstages: [2, 4]\ntraining: {epochs: 4}\n"
-    (project.folder / "config/experiments/killed.yaml").write_text(experiment)
-    study = "study: killed\ntitle: Killed\ndescription: For tests.\nexperiments: [killed]\ncolumns: [knn.top1]\n"
-    (project.folder / STUDY).write_text(study)
+def study_of(kind: str) -> str:
+    return f"config/studies/{'ranks' if kind == 'rank' else 'invp'}.yaml"
+
+
+def with_studies(project):
+    (project.folder / "config/experiments/killed.yaml").write_text(EXPERIMENT)
+    for name, experiments in STUDIES.items():
+        (project.folder / f"config/studies/{name}.yaml").write_text(f"study: {name}\n{experiments}\n")
     return project
 
 
-def numbers(project) -> dict:
-    with open(project.folder / "results/summary.csv") as file:
-        rows = list(csv.DictReader(file))
+def target(kind: str) -> list[str]:
+    """What to make: everything, or a training on two ranks."""
+    return ["pretrain_all", "--set-resources", "pretrain:processes=2"] if kind == "rank" else ["all"]
+
+
+def numbers(project, kind: str) -> dict | list:
+    """What was computed, without times and memory."""
     timed = ("seconds", "images_per_second", "memory_mb")
-    return {(r["stage"], r["source"], r["metric"]): r["value"] for r in rows if r["metric"] not in timed}
+    if kind == "rank":
+        lines = (project.folder / "results/killed/seed-0/pretrain/stage-30/metrics.jsonl").read_text().splitlines()
+        return [{key: value for key, value in json.loads(line).items() if key not in timed} for line in lines]
+    with open(project.folder / "results/summary.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["experiment"] == "smoke-invp" and row["metric"] not in timed]
+    return {(row["stage"], row["source"], row["metric"]): row["value"] for row in rows}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The numbers of an undisturbed run, by processes of the pretraining, and how long it took."""
-    from conftest import fresh
+@pytest.fixture
+def expected(seed, finished, tmp_path_factory):
+    """The numbers of an undisturbed run."""
+    kind = KINDS[seed % 3]
+    if kind != "rank":
+        return numbers(finished, kind)
 
-    found = {}
+    def make(folder: Path) -> None:
+        project = with_studies(fresh(folder))
+        project.snakemake(*target(kind), study=study_of(kind))
 
-    def of(processes: int):
-        if processes not in found:
-            project = with_study(fresh(tmp_path_factory.mktemp("undisturbed") / "project"))
-            started = time.monotonic()
-            project.snakemake("all", *resources(processes), study=STUDY)
-            found[processes] = numbers(project), time.monotonic() - started
-        return found[processes]
-
-    return of
-
-
-def resources(processes: int) -> list[str]:
-    return ["--set-resources", f"pretrain:processes={processes}"] if processes > 1 else []
+    return numbers(type(finished)(made_once(tmp_path_factory, "two-ranks", make)), kind)
 
 
 def children(pid: int) -> list[int]:
@@ -83,47 +93,43 @@ def victims(root: int, kind: str) -> list[int]:
     return [p for p, words in below if " -m invp " in words and "bash" not in words.split(" ")[0]]
 
 
-def start(project, processes: int) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--profile",
-        "profiles/local",
-        "all",
-        *resources(processes),
-        "--configfile",
-        STUDY,
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.Popen(
-        command, cwd=project.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+def start(project, kind: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", *target(kind), "--configfile", study_of(kind)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, cwd=project.folder, env=environment(), start_new_session=True, **quiet)
+
+
+def begun(project, kind: str) -> int:
+    """How many jobs have begun; of ranks, whether they train."""
+    results = project.folder / "results"
+    if kind == "rank":
+        return len(list(results.glob("killed/seed-0/pretrain/scratch-stage-30/lock")))
+    return len([path for path in results.glob("logs/**/*.log") if path.is_file()])
 
 
 @pytest.mark.parametrize("seed", TRIALS)
-def test_killed_at_a_random_moment_it_ends_as_undisturbed(seed, new_project, undisturbed):
-    draw = random.Random(seed)
-    kind = ("workflow", "job", "rank")[seed % 3]
-    processes = 2 if kind == "rank" else 1
-    expected, duration = undisturbed(processes)
-    project = with_study(new_project)
-    process = start(project, processes)
-    moment = time.monotonic() + draw.uniform(0.05, 0.9) * duration
-    while time.monotonic() < moment and process.poll() is None:
-        time.sleep(0.05)
-    deadline = time.monotonic() + 2 * duration
-    while process.poll() is None and time.monotonic() < deadline:
-        if found := victims(process.pid, kind):
-            os.kill(draw.choice(found), signal.SIGKILL)
-            break
+def test_killed_at_a_random_moment_it_ends_as_undisturbed(seed, new_project, expected):
+    """The moment: some seconds after a random job has begun."""
+    draw, kind = random.Random(seed), KINDS[seed % 3]
+    project = with_studies(new_project)
+    process = start(project, kind)
+    jobs = 1 if kind == "rank" else draw.randrange(JOBS - 2)  # so that some are left to kill
+    while begun(project, kind) < jobs and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(draw.uniform(0, 2))
+    killed = False
+    while not killed and process.poll() is None:
+        if living := victims(process.pid, kind):
+            os.kill(draw.choice(living), signal.SIGKILL)
+            killed = True
         time.sleep(0.01)
+    assert killed, "it ended before the moment"
     process.wait(600)
-    words = project.snakemake("all", *resources(processes), study=STUDY, expect=None)
-    if "--unlock" in words:  # what the message says
+    printed = project.snakemake(*target(kind), study=study_of(kind), expect=None)
+    if "--unlock" in printed:  # what the message says
         assert kind == "workflow"
-        project.snakemake("--unlock", study=STUDY)
-        project.snakemake("all", *resources(processes), study=STUDY)
-    assert project.planned(study=STUDY) == {}
-    assert numbers(project) == expected
+        project.snakemake("--unlock", study=study_of(kind))
+        project.snakemake(*target(kind), study=study_of(kind))
+    assert "Nothing to be done" in project.snakemake(*target(kind), "-n", study=study_of(kind))
+    assert numbers(project, kind) == expected
     assert "0 faults" in project.invp("verify")

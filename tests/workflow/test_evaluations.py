@@ -13,9 +13,8 @@ from invp.plumbing.config import plugin_options
 from invp.plumbing.plugins import load_plugin, plugin_names
 from invp.steps import prepare
 
-EXPERIMENT = """\
-extends: smoke-invp
-title: Every evaluation
+# Added to the finished experiment, whose training is then done already.
+EVALUATIONS = """
 evaluations:
   knn: {}
   linear: {epochs: 5}
@@ -47,9 +46,10 @@ evaluations:
     pooled: 7
     regions: 64
     curve: [0, 100]
-figures: {training-curves: false}
 """
 STUDY = "config/studies/every-evaluation.yaml"
+EXPERIMENT = "config/experiments/smoke-invp.yaml"
+COLUMNS = "[linear-blocks.top1, linear-blocks.top1_stem]"
 
 
 def write_folders(root: Path, digits: dict[str, Path]) -> None:
@@ -77,8 +77,9 @@ def project(finished, digits, tmp_path_factory):
     write_folders(folder / "data/folders", digits)
     project = finished.copy(folder / "project")
     project.data = str(folder / "data")
-    (project.folder / "config/experiments/smoke-evaluations.yaml").write_text(EXPERIMENT)
-    (project.folder / STUDY).write_text("study: every-evaluation\nexperiments: [smoke-evaluations]\n")
+    with open(project.folder / EXPERIMENT, "a") as file:
+        file.write(EVALUATIONS)
+    (project.folder / STUDY).write_text(f"study: every-evaluation\nexperiments: [smoke-invp]\ncolumns: {COLUMNS}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INVP_DATA", str(folder / "data"))
         project.snakemake("all", study=STUDY)
@@ -86,11 +87,11 @@ def project(finished, digits, tmp_path_factory):
 
 
 def result(project, name: str) -> dict:
-    return json.loads((project.folder / f"results/smoke-evaluations/seed-0/evals/{name}/stage-2/metrics.json").read_text())
+    return json.loads((project.folder / f"results/smoke-invp/seed-0/evals/{name}/stage-2/metrics.json").read_text())
 
 
 def test_every_plugin_was_run_and_has_a_protocol_card(project):
-    paths = sorted((project.folder / "results/smoke-evaluations/seed-0/evals").glob("*/stage-2/metrics.json"))
+    paths = sorted((project.folder / "results/smoke-invp/seed-0/evals").glob("*/stage-2/metrics.json"))
     contents = [json.loads(path.read_text()) for path in paths]
     assert {c["evaluation"]["name"] for c in contents} == set(plugin_names("evals"))
     for content in contents:
@@ -110,6 +111,12 @@ def test_detection_rises_from_zero_and_the_others_from_chance(project):
     assert "own validation split" in transfer["protocol"]["choice"], "image_folder's val"
 
 
+def test_every_blocks_probe_is_there_and_a_chosen_column_is_printed(project):
+    found = result(project, "linear-blocks")
+    assert found["metrics"]["top1"] > 60 and len(found["details"]["blocks"]) == 4
+    assert f"{found['metrics']['top1_stem']:.2f}" in (project.folder / "results/summary.txt").read_text()
+
+
 def test_few_labels_are_listed(project):
     assert len(result(project, "semi-1pct")["details"]["subset"]) == 10
     assert len(result(project, "semi-10pct")["details"]["subset"]) == 140
@@ -119,21 +126,19 @@ def test_the_papers_tables_are_beside_ours(project):
     text = (project.folder / "results/summary.md").read_text()
     for number in (1, 2, 4, 5):
         assert f"## Table {number}" in text
-    assert "ours: smoke-evaluations" in text and "not comparable" in text and "pretrained on digits" in text
+    assert "ours: smoke-invp" in text and "not comparable" in text and "pretrained on digits" in text
     lines = (project.folder / "results/tables.csv").read_text().splitlines()
     assert lines[0].startswith("table,source,method") and sum(",ours," in line for line in lines) == 8
     assert "voc2007_map on 24 images, not 4,952" in text
     page = (project.folder / "results/report.html").read_text()
-    assert "Beside the paper" in page and "ours: smoke-evaluations" in page and "Confusion" in page
+    assert "Beside the paper" in page and "ours: smoke-invp" in page and "Confusion" in page
 
 
 def test_an_evaluations_option_reruns_that_evaluation(project):
-    plan = project.planned(study=STUDY)
-    assert plan == {}
-    path = "config/experiments/smoke-evaluations.yaml"
-    project.edit(path, "linear: {epochs: 5}", "linear: {epochs: 6}")
+    assert project.planned(study=STUDY) == {}
+    project.edit(EXPERIMENT, "linear: {epochs: 5}", "linear: {epochs: 6}")
     assert project.planned(study=STUDY) == {"evaluate": 1, "summary": 1, "report": 1}
-    project.edit(path, "linear: {epochs: 6}", "linear: {epochs: 5}")
+    project.edit(EXPERIMENT, "linear: {epochs: 6}", "linear: {epochs: 5}")
     project.edit("config/published.yaml", "[InvP, 63.3]", "[InvP, 63.4]")
     assert project.planned(study=STUDY) == {"summary": 1, "report": 1}
 
@@ -145,9 +150,9 @@ def test_a_folder_without_val_is_planned_without_it(project):
     for name, folder, prepared in (("with-val", "folders", 3), ("without-val", "plain", 2)):
         own = options.replace("SET", name).replace("FOLDER", folder)
         text = (
-            f"extends: smoke-invp\nevaluations: {{knn: false, linear: false, moved: {own}}}\nfigures: {{training-curves: false}}\n"
+            f"extends: digits-invp\nevaluations: {{knn: false, linear: false, moved: {own}}}\nfigures: {{training-curves: false}}\n"
         )
-        (project.folder / f"config/experiments/smoke-{name}.yaml").write_text(text)
+        (project.folder / f"config/experiments/digits-{name}.yaml").write_text(text)
         study = f"config/studies/{name}.yaml"
-        (project.folder / study).write_text(f"study: {name}\nexperiments: [smoke-{name}]\n")
+        (project.folder / study).write_text(f"study: {name}\nexperiments: [digits-{name}]\n")
         assert project.planned(study=study)["prepare"] == prepared

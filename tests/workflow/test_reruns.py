@@ -1,5 +1,6 @@
 """What reruns after an edit, and what does not: the jobs that Snakemake plans, against those it should."""
 
+import re
 import shutil
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 INVP, INSTANCE = "invp/objectives/invp.py", "invp/objectives/instance_discrimination.py"
 # After a change of one experiment: two stages, two graphs, features of train and test, two evaluations, and what sums up.
 ONE_EXPERIMENT = {"pretrain": 2, "graph": 2, "features": 2, "evaluate": 2, "explorer": 1, "summary": 1, "report": 1}
+PAGES = {"summary", "report", "explorer"}
 
 
 @pytest.fixture
@@ -17,6 +19,12 @@ def project(finished, tmp_path):
 def append(project, path, text):
     with open(project.folder / path, "a") as file:
         file.write(text)
+
+
+def codes(project) -> dict[str, str]:
+    """The code digest of every job of the study, by the name of its log."""
+    printed = project.snakemake("all", "-n", "-p", "--forceall")
+    return {log: code for code, log in re.findall(r"--code (\w+).* > results/logs/(\S+)\.log", printed)}
 
 
 def test_a_comment_a_docstring_formatting_or_a_touch_rerun_nothing(project):
@@ -33,8 +41,68 @@ def test_the_formula_of_invp_reruns_invp_alone(project):
     append(project, INVP, "\nCHANGED = 1\n")
     planned = project.planned()
     assert {k: planned.get(k) for k in ONE_EXPERIMENT} == ONE_EXPERIMENT
-    words = project.snakemake("all", "-n")
-    assert "experiment=smoke-invp," in words and "experiment=smoke-instance-discrimination," not in words
+    printed = project.snakemake("all", "-n")
+    assert "experiment=smoke-invp," in printed and "experiment=smoke-instance-discrimination," not in printed
+
+
+def test_a_formula_of_core_changes_the_code_of_what_imports_it(project):
+    """The walk on the graph: of both trainings on a bank, which share a loss, and of the graph; not of SimCLR, nor of an evaluation."""
+    (project.folder / "config/experiments/smoke-simclr.yaml").write_text("extends: smoke-invp\nobjective: {name: simclr}\n")
+    project.edit("config/studies/smoke.yaml", "[smoke-invp,", "[smoke-invp, smoke-simclr,")
+    before = codes(project)
+    assert len(before) == 34 and len({log.split("/")[0] for log in before}) == 9, "every job of every step"
+    append(project, "invp/core/propagation.py", "\nCHANGED = 1\n")
+    after = codes(project)
+    changed = {log for log, code in after.items() if code != before[log]}
+    assert {log.split("/")[0] for log in changed} == {"pretrain", "graph"}
+    assert {log for log in after if log.startswith("pretrain")} - changed == {
+        f"pretrain/smoke-simclr-seed-0-stage-{s}" for s in (1, 2)
+    }
+
+
+def test_augmentation_changes_the_code_of_pretraining_and_of_no_knn(project):
+    before = codes(project)
+    append(project, "invp/data/augment.py", "\nCHANGED = 1\n")
+    after = codes(project)
+    changed = {log.split("/")[0] for log, code in after.items() if code != before[log]}
+    assert "pretrain" in changed and not changed & {"prepare", "evaluate", "graph", "figure", *PAGES}
+    assert project.planned()["pretrain"] == 4
+
+
+def test_a_module_that_moves_with_its_imports_renamed_reruns_nothing(project):
+    """And one of another folder, with a plug-in of another name that nobody uses beside them."""
+    package = project.folder / "invp"
+    for old, new in (("core/metrics", "core/scores"), ("core/propagation", "core/graphs/walks"), ("data/augment", "core/views")):
+        (package / new).parent.mkdir(exist_ok=True)
+        (package / f"{old}.py").rename(package / f"{new}.py")
+        (before, name), (after, renamed) = (path.replace("/", ".").rsplit(".", 1) for path in (old, new))
+        for path in package.rglob("*.py"):
+            text = path.read_text().replace(f"invp.{before}.{name} import", f"invp.{after}.{renamed} import")
+            path.write_text(text)
+    assert not list(package.glob("core/metrics.py")) and "invp.core.scores import" in (package / "evals/knn.py").read_text()
+    assert project.planned() == {}
+
+
+def test_an_edit_of_plumbing_or_of_tools_reruns_nothing(project):
+    edited = [path for folder in ("plumbing", "tools") for path in (project.folder / "invp" / folder).glob("*.py")]
+    for path in edited:
+        append(project, path, "\nCHANGED = 1\n")
+    assert len(edited) > 15 and project.planned() == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "page", "text"),
+    [
+        ("html.py", "report", "\nCHANGED = 1\n"),
+        ("published.py", "report", "\nCHANGED = 1\n"),
+        ("templates/report.css", "report", "\n.changed { color: red; }\n"),
+        ("templates/explorer.html", "explorer", "\n<p>changed</p>\n"),
+    ],
+)
+def test_an_edit_of_pages_or_of_a_template_reruns_pages_only(path, page, text, project):
+    append(project, f"invp/pages/{path}", text)
+    planned = project.planned()
+    assert page in planned and set(planned) <= PAGES
 
 
 def test_git_checking_the_same_content_out_again_reruns_nothing(project):
@@ -69,8 +137,8 @@ def test_an_evaluations_option(project):
 
 def test_a_data_sets_code_reruns_its_shards_and_what_uses_them(project):
     append(project, "invp/datasets/digits.py", "\nCHANGED = 1\n")
-    assert project.planned()["prepare"] == 2 and project.planned()["pretrain"] == 4
-    project.run("true")
+    planned = project.planned()
+    assert planned["prepare"] == 2 and planned["pretrain"] == 4
 
 
 def test_another_data_sets_code_reruns_nothing(project):

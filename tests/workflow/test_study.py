@@ -10,11 +10,13 @@ import zipfile
 import pytest
 
 from invp.plumbing.files import read_table
+from tests.conftest import STUDY, jobs_in
 
 
 def test_from_nothing_to_the_report(finished):
     results = finished.folder / "results"
-    assert "knn.top1" in finished.words and "smoke-invp" in finished.words  # the printed table
+    printed = (finished.folder / "printed.txt").read_text()
+    assert "knn.top1" in printed and "smoke-invp" in printed  # the summary's table
     rows = list(csv.DictReader((results / "summary.csv").open()))
     assert {r["experiment"] for r in rows} == {"smoke-invp", "smoke-instance-discrimination"}
     assert {r["source"] for r in rows} >= {"knn", "linear", "graph", "training"}
@@ -26,7 +28,34 @@ def test_from_nothing_to_the_report(finished):
 
 
 def test_again_it_runs_no_job(finished):
-    assert finished.planned() == {}
+    command = ["snakemake", "--profile", "profiles/local", "all", "-n", "--configfile", STUDY]
+    assert jobs_in(finished.run(sys.executable, "-m", *command)) == {}
+
+
+def test_tools_answer_as_a_user_types_them(finished, tmp_path):
+    """Each in a Python of its own; other tests start them in a fork, see tests/warm_python.py."""
+    stage = "results/smoke-invp/seed-0/{}/stage-2"
+    for arguments, answer in (
+        (["verify"], "0 faults"),
+        (["outdated"], ""),
+        (["why", f"{stage.format('evals/knn')}/metrics.json"], "invp/evals/knn.py"),
+        (["plan", STUDY], "0 GPU-hours"),
+        (["inspect", "graph", stage.format("graph"), "--anchor", "5"], "class 5"),
+        (["inspect", "data", "results/datasets/digits/train"], "1,437 images"),
+        (["inspect", "checkpoint", f"{stage.format('pretrain')}/checkpoint.pt"], "bank"),
+        (
+            [
+                "export",
+                f"{stage.format('pretrain')}/checkpoint.pt",
+                "--to",
+                "safetensors",
+                "--out",
+                str(tmp_path / "e.safetensors"),
+            ],
+            "tensors",
+        ),
+    ):
+        assert answer in finished.run(sys.executable, "-m", "invp", *arguments), arguments
 
 
 def test_every_artifact_verifies_and_an_altered_truncated_or_foreign_one_does_not(finished, tmp_path):
@@ -53,8 +82,8 @@ def test_every_artifact_verifies_and_an_altered_truncated_or_foreign_one_does_no
 
 
 def test_why_names_inputs_and_code(finished):
-    words = finished.invp("why", "results/smoke-invp/seed-0/graph/stage-2/knn.arrow")
-    assert "checkpoint.pt (as it was)" in words and "invp/steps/graph.py" in words and "as it is now" in words
+    printed = finished.invp("why", "results/smoke-invp/seed-0/graph/stage-2/knn.arrow")
+    assert "checkpoint.pt (as it was)" in printed and "invp/steps/graph.py" in printed and "as it is now" in printed
 
 
 def test_every_record_answers_what_the_artifact_is(finished):

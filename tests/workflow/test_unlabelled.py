@@ -10,6 +10,9 @@ extends: smoke-invp
 title: Photographs without labels
 dataset: {name: image_folder, folder: photos}
 evaluations: {knn: false, linear: false}
+training: {epochs: 1}
+objective: {ramp_epoch: 0}
+stages: [1]
 """
 
 
