@@ -1,18 +1,22 @@
 """Photographs as files: checked one by one, kept as their original bytes, converted where that is asked for."""
 
 import io
+import os
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from invp.datasets._listing import shown
 from invp.datasets._source import BadImage, BaseConfig, Sample, Source, balanced, rule_of
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+LARGEST = 64  # pixels of a side of images that are kept as pixels
 PLAIN_MODES = ("RGB", "L", "P", "RGBA", "LA", "1")  # their RGB is what anybody expects
 
 
@@ -39,7 +43,8 @@ def checked(content: bytes, source: str, config: PhotoConfig) -> tuple[bytes, st
             image.draft("RGB", (1, 1))  # reads every byte, but computes an eighth of the pixels
         image.load()
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise BadImage(source, f"it cannot be read ({error})") from None
+        reason = re.sub(r" ?<[^<>]* at 0x[0-9a-f]+>", "", str(error))  # the address in memory is another in each run
+        raise BadImage(source, f"it cannot be read ({reason})") from None
     if min(size) < 2:
         raise BadImage(source, f"it has {size[0]}x{size[1]} pixels")
     fault = ""
@@ -47,7 +52,7 @@ def checked(content: bytes, source: str, config: PhotoConfig) -> tuple[bytes, st
         fault = f"it is animated ({frames} frames)"
     elif mode not in PLAIN_MODES:
         fault = f"its mode is {mode}"
-    elif kind not in ("JPEG", "PNG", "WEBP"):
+    elif kind not in FORMATS:
         fault = f"its format is {kind}"
     if fault and config.on_bad_image != "convert":
         raise BadImage(source, fault)
@@ -88,17 +93,19 @@ def source_of_files(
     if len(set(files.names)) != len(files.names):
         seen: set[str] = set()
         twice = next(name for name in files.names if name in seen or seen.add(name))
-        raise UserError(f"{twice} is listed twice in split {split}")
+        raise UserError(f"{shown(twice)} is listed twice in split {split}")
     labels = None if files.labels is None else np.asarray(files.labels, np.int64)
     if labels is not None and len(labels) and (labels.min() < 0 or labels.max() >= len(classes)):
         at = int(np.flatnonzero((labels < 0) | (labels >= len(classes)))[0])
-        raise UserError(f"{files.names[at]} has label {labels[at]}, but there are {len(classes)} classes (0 to {len(classes) - 1})")
+        raise UserError(
+            f"{shown(files.names[at])} has label {labels[at]}, but there are {len(classes)} classes (0 to {len(classes) - 1})"
+        )
     whole = np.arange(len(files.names))
     chosen = whole if labels is None or split != "train" else balanced(labels, config.per_class, config.split_seed)
 
     def read(number: int) -> Sample:
         index = int(chosen[number])
-        name = files.names[index]
+        name = shown(files.names[index])
         try:
             content = files.read(index)
         except OSError as error:
@@ -108,11 +115,39 @@ def source_of_files(
         return Sample(content, label, name, converted=why, **(annotate(index) if annotate else {}))
 
     lines = [f"{files.names[i]} {files.sizes[i] if files.sizes is not None else ''}" for i in chosen]
-    listing = "\n".join(lines).encode() + (b"" if labels is None else labels[chosen].tobytes())
+    listing = os.fsencode("\n".join(lines)) + (b"" if labels is None else labels[chosen].tobytes())
     return Source(
         classes, len(chosen), read, listing, rule_of(config, split, rule), "encoded", None,
         multi_label=annotate is not None, skip_bad=config.on_bad_image != "error",
     )  # fmt: skip
+
+
+def as_pixels(source: Source) -> Source:
+    """The same images as pixels 3xHxW. UserError unless the first ones are equal and small; of the others, each that is not is a bad image."""
+    advice = f"decode: true is for equal-sized images up to {LARGEST} px; set decode: false"
+    sizes = {}
+    for number in range(min(20, source.num_samples)):
+        try:
+            sample = source.read(number)
+        except BadImage:
+            continue  # it is reported when the whole set is read
+        sizes.setdefault(Image.open(io.BytesIO(sample.image)).size, sample.source)
+    if not sizes:
+        raise UserError(f"none of the first {min(20, source.num_samples)} images can be read; {advice}")
+    (width, height), first = next(iter(sizes.items()))
+    if len(sizes) > 1 or max(width, height) > LARGEST:
+        raise UserError(f"{', '.join(f'{name} has {w}x{h} pixels' for (w, h), name in list(sizes.items())[:2])}; {advice}")
+
+    def read(number: int) -> Sample:
+        sample = source.read(number)
+        image = Image.open(io.BytesIO(sample.image))
+        if image.size != (width, height):
+            reason = f"it has {image.size[0]}x{image.size[1]} pixels, {first} has {width}x{height}: {advice}"
+            raise BadImage(sample.source, reason)
+        sample.image = np.array(image.convert("RGB")).transpose(2, 0, 1)
+        return sample
+
+    return replace(source, read=read, format="uint8", shape=[3, height, width])
 
 
 def files_under(folder: Path, names: list[str], labels: Sequence[int] | None, sizes: Sequence[int] | None = None) -> Files:

@@ -1,7 +1,7 @@
 """What a data set is before it is prepared."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class Source:
     shape: list[int] | None  # [C, H, W] of uint8 images
     multi_label: bool = False
     skip_bad: bool = False
+    ignored: dict[str, int] = field(default_factory=dict)  # what lies there and is not used, by its kind, and how many
     targets: tuple[str, ...] = ()  # names of the numbers that are known of each image, as its pose or size
 
 

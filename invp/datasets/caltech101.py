@@ -3,14 +3,15 @@
 There is no official split: `train_per_class` images of each class, chosen by `split_seed`, are the split train, the rest is test.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from invp.datasets._listing import images_under
 from invp.datasets._photos import PhotoConfig, files_under, needed, source_of_files
 from invp.datasets._source import Source, balanced
-from invp.datasets.image_folder import images_in
 from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
@@ -33,10 +34,14 @@ def load(config: Config, root: Path | None, split: str) -> Source:
     folder = (root or Path("data")) / config.folder
     check_root(config, root or Path("data"))
     classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name != "BACKGROUND_Google")
-    every = [(f"{name}/{file}", size, label) for label, name in enumerate(classes) for file, size in images_in(folder / name)]
+    ignored: Counter[str] = Counter()
+    found = [(label, name, images_under(folder / name, ignored)) for label, name in enumerate(classes)]
+    every = [(f"{name}/{file}", size, label) for label, name, images in found for file, size in images]
     labels = np.array([label for *_, label in every])
     training = np.isin(np.arange(len(every)), balanced(labels, config.train_per_class, config.split_seed))
     chosen = [entry for entry, train in zip(every, training, strict=True) if train == (split == "train")]
     names, sizes, own = ([entry[i] for entry in chosen] for i in range(3))
     rule = f"{config.train_per_class} of each class for train, the rest for test, seed {config.split_seed}"
-    return source_of_files(files_under(folder, names, own, sizes), classes, config, split, rule)
+    source = source_of_files(files_under(folder, names, own, sizes), classes, config, split, rule)
+    source.ignored = dict(ignored)
+    return source

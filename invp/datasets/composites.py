@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from invp.core.selection import mixed_seed
-from invp.datasets._photos import ENDINGS, needed
+from invp.datasets._listing import ENDINGS
+from invp.datasets._photos import needed
 from invp.datasets._source import BaseConfig, Sample, Source
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option

@@ -40,6 +40,8 @@ def load(config: Config, root: Path | None, split: str) -> Source:
     folder = (root or Path("data")) / config.folder
     if (folder / getattr(config, split)).is_dir() or not (folder / TARS["train"]).exists():
         return image_folder.load(config, root, split)
+    if config.test_share or config.test_labels or config.train_labels or config.decode:
+        raise UserError("test_share, train_labels, test_labels and decode are for folders of images; ImageNet is here as its tars")
     path = needed(folder / TARS[split], f"split {split}", "the original tar")
     members = _nested(path) if split == "train" else _labelled(path, folder / DEVKIT)
     classes = config.classes or sorted({wnid for wnid, *_ in members})

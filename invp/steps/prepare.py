@@ -51,8 +51,6 @@ def shard_table(source: Source, numbers: range) -> tuple[pa.Table, list[dict], l
             samples.append(source.read(number))
             kept.append(number)
         except BadImage as error:
-            if not source.skip_bad:
-                raise
             skipped.append({"index": number, "source": error.source, "reason": error.reason})
     converted = [{"source": s.source, "reason": s.converted} for s in samples if s.converted and s.converted != "short side"]
     if source.format == "uint8":
@@ -76,6 +74,16 @@ def shard_table(source: Source, numbers: range) -> tuple[pa.Table, list[dict], l
     if source.targets:
         columns["targets"] = pa.array([sample.targets for sample in samples], pa.list_(pa.float32(), len(source.targets)))
     return pa.table(columns), skipped, converted
+
+
+def refuse(faults: list[dict]) -> None:
+    """UserError for images that cannot be used: the first twenty, and how many there are."""
+    if len(faults) == 1:
+        raise BadImage(faults[0]["source"], faults[0]["reason"])
+    lines = [f"  {fault['source']}: {fault['reason']}" for fault in faults[:20]]
+    lines += [f"  and {len(faults) - 20} more"] if len(faults) > 20 else []
+    advice = "on_bad_image: skip leaves such images out and lists them"
+    raise UserError("\n".join([f"{len(faults)} images cannot be used; {advice}:", *lines]))
 
 
 def class_counts(table: pa.Table, num_classes: int) -> list[int]:
@@ -107,6 +115,7 @@ def manifest_of(source: Source, dataset: str, split: str, shards: list[dict]) ->
         "counts": dict(zip(source.classes, counts, strict=True)),
         "skipped": skipped,
         "converted": converted,
+        "ignored": source.ignored,
         "shards": [{key: shard[key] for key in ("file", "rows", "sha256")} for shard in shards],
         "split_rule": source.split_rule,
     }
@@ -141,13 +150,18 @@ def write_split(options: dict, split: str, root: Path | None, out: Path, workers
             write_table(path, table)
             entry = {"fingerprint": fingerprint, "file": f"shards/{path.name}", "rows": len(table), "sha256": sha256_of(path)}
             entry |= {"counts": class_counts(table, len(source.classes)), "skipped": skipped, "converted": converted}
-            write_json(done, entry)
+            if skipped and not source.skip_bad:
+                done.unlink(missing_ok=True)  # the images may be mended without a change of their names and sizes
+            else:
+                write_json(done, entry)
         progress.update(len(ranges[number]))
         return entry
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         shards = list(pool.map(write, range(len(ranges))))
     progress.close()
+    if not source.skip_bad and (faults := [image for shard in shards for image in shard["skipped"]]):
+        refuse(faults)
     manifest = manifest_of(source, dataset, split, shards)
     manifest |= {"source_sha256": source_sha256, "section": options, "versions": versions()}
     for entry in scratch.iterdir():
@@ -157,5 +171,8 @@ def write_split(options: dict, split: str, root: Path | None, out: Path, workers
     os.rename(scratch, final)
     write_json(out / "manifest.json", manifest)
     skipped, converted = len(manifest["skipped"]), len(manifest["converted"])
+    if source.ignored:
+        counts = ", ".join(f"{count} {kind}" for kind, count in source.ignored.items())
+        print(f"{dataset}, split {split}: not used: {counts} (`ignored` in {out}/manifest.json)", file=sys.stderr)
     if skipped or converted:
         print(f"{out}/manifest.json lists {skipped} images that were left out and {converted} converted", file=sys.stderr)
