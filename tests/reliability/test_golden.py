@@ -61,7 +61,7 @@ def test_every_option_that_our_experiments_choose_is_run_by_a_case(golden):
             assert cases or reason
             if reason:
                 refused.add((name, step, reason.rpartition(" runs ")[2]))
-    assert refused == {("imagenet-supervised-tables", "pretrain", "weights is given")}
+    assert refused == {("imagenet-supervised", "pretrain", "weights is given")}
 
 
 def test_an_option_counts_with_its_own_plug_in_alone():
