@@ -11,11 +11,14 @@ from pathlib import Path
 
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json, sha256_of, write_json
+from invp.plumbing.folders import INSTALLED
 from invp.plumbing.jobs import Job
 from invp.plumbing.provenance import ROOT, versions
 
 
 def _git(*arguments: str) -> str | None:
+    if INSTALLED:
+        return None  # a repository around the environment is not the package's
     try:
         done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
