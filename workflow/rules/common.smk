@@ -183,6 +183,17 @@ def show_summary():
         print("report: results/report.html")
 
 
+def share_of_machine(w):
+    """The threads of a job that decodes images: as many jobs run at once as the study has runs, and two at least.
+
+    A profile's `set-threads` comes before it. One on two cores: two jobs of two threads there take three times as long.
+    """
+    try:
+        return max(1, min(8, workflow.cores // max(2, len(runs()))))
+    except WorkflowError:
+        return 1  # a cluster, whose profile sets no threads: nothing says how many cores a node has
+
+
 def pretrain_minutes(w):
     """The minutes that a pretraining asks for: the longest it may, or what is left of one that saved and left."""
     asked = workflow.resource_settings.overwrite_resources.get("pretrain", {}).get("max_runtime")
