@@ -20,7 +20,8 @@ PLUGIN_TABLES = {"evaluations": "evals", "figures": "figures"}
 PLAIN = ("title", "description", "stages", "weights", "evaluate_stages")
 
 
-def _read(path: Path) -> dict:
+def read_yaml(path: Path) -> dict:
+    """The keys and values of a file; UserError names the file, and the line of what is not YAML."""
     try:
         value = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError:
@@ -70,7 +71,7 @@ def _merged(parent: dict, child: dict, names: bool = False) -> dict:
 def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict:
     if path in seen:
         raise UserError(f"{path}: 'extends' comes back to itself ({' -> '.join(p.name for p in seen)})")
-    own = _read(path)
+    own = read_yaml(path)
     parent = own.pop("extends", None)
     if parent is None:
         return own

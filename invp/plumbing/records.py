@@ -108,14 +108,18 @@ def records_under(folder: Path) -> list[Path]:
     """Every record below a folder, or beside a file, sorted."""
     folder = Path(folder)
     if folder.is_file():
-        return [record for record in records_under(folder.parent) if any(_same(p, folder) for p in outputs_of(read_json(record)))]
+        return [path for path in records_under(folder.parent) if _describes(path, folder)]
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist")
     return sorted([*folder.rglob("record.json"), *folder.rglob("*.record.json")])
 
 
-def _same(path: Path, other: Path) -> bool:
-    return path.resolve() == other.resolve()
+def _describes(record: Path, file: Path) -> bool:
+    """Whether a file is a record, and the other one of its outputs."""
+    try:
+        return any(path.resolve() == file.resolve() for path in outputs_of(checked_record(record)))
+    except UserError:
+        return False
 
 
 def outputs_of(record: dict) -> list[Path]:
