@@ -21,8 +21,21 @@ MENDED = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room: the quota is used up",
     errno.EROFS: "make it writable",
+    errno.ENOTDIR: "a file stands where the path has a folder: name another path",
+    errno.EISDIR: "this is a folder: name a file",
     errno.EACCES: "give this user the right to read and write it",
 }
+
+
+class _Given(dict):
+    """What a step was called with, by name: a name that is missing is the caller's mistake."""
+
+    def __init__(self, option: str, values: dict):
+        super().__init__(values)
+        self.option = option
+
+    def __missing__(self, name: str):
+        raise UserError(f"{self.option} lacks {name!r}, which the step needs; `snakemake -n -p` shows whole commands")
 
 
 def _pair(text: str) -> tuple[str, Path]:
@@ -83,13 +96,19 @@ def _run_step(arguments: argparse.Namespace, step: ModuleType) -> int:
         section = json.loads(arguments.section)
     except json.JSONDecodeError as error:
         raise UserError(f"--section is not valid JSON: {error}") from None
+    if not isinstance(section, dict):
+        raise UserError(f"--section must map options to values, not be {arguments.section}")
+    section, outputs = _Given("--section", section), _Given("--output", dict(arguments.output))
     code = code_digest(step_modules(name, section))
     if arguments.code and arguments.code != code:
         raise UserError(f"the code of {name} changed since the workflow was planned: run snakemake again")
-    inputs: dict[str, list[Path]] = {}
+    inputs: dict[str, list[Path]] = _Given("--input", {})
     for key, path in arguments.input:
+        if not path.exists():
+            raise UserError(f"--input {key}={path} does not exist")
         inputs.setdefault(key, []).append(path)
-    job = Job(name, section, inputs, dict(arguments.output), code, arguments)
+    record = outputs["record"]  # asked for before any work is done
+    job = Job(name, section, inputs, outputs, code, arguments)
     if worker:
         return step.run(job) or 0
     check_inputs(job)
@@ -100,7 +119,7 @@ def _run_step(arguments: argparse.Namespace, step: ModuleType) -> int:
         else:
             status = step.run(job) or 0
     if status == 0:
-        write_record(job.outputs["record"], job, started)
+        write_record(record, job, started)
     return status
 
 

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from invp.plumbing.config import data_root, plugin_options, structured
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json, sha256_of
+from invp.plumbing.folders import EXPERIMENTS
 from invp.plumbing.plugins import load_plugin, nearest, plugin_names
 from invp.plumbing.sections import SECTIONS, Study, Weights
 
@@ -19,7 +20,8 @@ PLUGIN_TABLES = {"evaluations": "evals", "figures": "figures"}
 PLAIN = ("title", "description", "stages", "weights", "evaluate_stages")
 
 
-def _read(path: Path) -> dict:
+def read_yaml(path: Path) -> dict:
+    """The keys and values of a file; UserError names the file, and the line of what is not YAML."""
     try:
         value = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError:
@@ -69,14 +71,23 @@ def _merged(parent: dict, child: dict, names: bool = False) -> dict:
 def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict:
     if path in seen:
         raise UserError(f"{path}: 'extends' comes back to itself ({' -> '.join(p.name for p in seen)})")
-    own = _read(path)
+    own = read_yaml(path)
     parent = own.pop("extends", None)
     if parent is None:
         return own
-    parent_path = path.parent / f"{parent}.yaml"
+    parent_path = _file_of(parent, path.parent)
+    if parent_path == path and (EXPERIMENTS / path.name).exists():
+        parent_path = EXPERIMENTS / path.name  # one's own version of an experiment extends ours of the same name
     if not parent_path.exists():
-        raise UserError(f"{path}: extends '{parent}'{nearest(parent, experiment_names(path.parent))}")
+        names = [*experiment_names(path.parent), *experiment_names(EXPERIMENTS)]
+        raise UserError(f"{path}: extends '{parent}'{nearest(parent, names)}")
     return _merged(_extended(parent_path, (*seen, path)), own)
+
+
+def _file_of(name: str, folder: Path) -> Path:
+    """The file of an experiment: in the folder or, where it has none of this name, among the package's own."""
+    own, packaged = folder / f"{name}.yaml", EXPERIMENTS / f"{name}.yaml"
+    return packaged if packaged.exists() and not own.exists() else own
 
 
 def experiment_names(folder: Path) -> list[str]:
@@ -166,10 +177,13 @@ def _plugin_table(key: str, table: Any, experiment: dict, path: Path) -> dict[st
 
 
 def load_study(config: dict, where: str, experiments: Path) -> dict:
-    """The study that Snakemake's merged configuration describes, with its experiments loaded under `loaded`."""
+    """The study that Snakemake's merged configuration describes, with its experiments loaded under `loaded`.
+
+    `experiments` is the folder whose files come before the package's own of the same name.
+    """
     tables = {key: config.get(key) or {} for key in PLUGIN_TABLES}
     study = structured(Study, {key: value for key, value in config.items() if key not in PLUGIN_TABLES}, where)
-    names = experiment_names(experiments)
+    names = sorted({*experiment_names(experiments), *experiment_names(EXPERIMENTS)})
     for name in study["experiments"]:
         if name not in names:
             raise UserError(f"{where}: there is no experiment '{name}' in {experiments}{nearest(name, names)}")
@@ -181,7 +195,7 @@ def load_study(config: dict, where: str, experiments: Path) -> dict:
     if len(set(study["experiments"])) < len(study["experiments"]):
         raise UserError(f"{where}: an experiment is named twice")
     chosen = {name: _tables_for(name, tables, study["experiments"], where) for name in study["experiments"]}
-    loaded = {name: load(experiments / f"{name}.yaml", chosen[name]) for name in study["experiments"]}
+    loaded = {name: load(_file_of(name, experiments), chosen[name]) for name in study["experiments"]}
     study["datasets"] = {}
     for name, experiment in loaded.items():
         for dataset_id, dataset in experiment["datasets"].items():

@@ -12,12 +12,15 @@ from pathlib import Path
 
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import json_text, read_json, sha256_of, write_json
+from invp.plumbing.folders import INSTALLED
 from invp.plumbing.golden import digests_for
 from invp.plumbing.jobs import Job
 from invp.plumbing.provenance import ROOT, module_file, modules_of, step_modules, versions
 
 
 def _git(*arguments: str) -> str | None:
+    if INSTALLED:
+        return None  # a repository around the environment is not the package's
     try:
         done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
@@ -119,14 +122,18 @@ def records_under(path: Path) -> list[Path]:
     if path.name == "record.json" or path.name.endswith(".record.json"):
         return [path] if path.exists() else []
     if path.is_file():
-        return [record for record in records_under(path.parent) if any(_same(p, path) for p in outputs_of(read_json(record)))]
+        return [record for record in records_under(path.parent) if _describes(record, path)]
     if not path.is_dir():
         raise UserError(f"{path} does not exist")
     return sorted([*path.rglob("record.json"), *path.rglob("*.record.json")])
 
 
-def _same(path: Path, other: Path) -> bool:
-    return path.resolve() == other.resolve()
+def _describes(record: Path, file: Path) -> bool:
+    """Whether a file is a record, and the other one of its outputs."""
+    try:
+        return any(path.resolve() == file.resolve() for path in outputs_of(checked_record(record)))
+    except UserError:
+        return False
 
 
 def outputs_of(record: dict) -> list[Path]:

@@ -19,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints what the manifest says, and writes the contact sheet where one is asked for."""
     manifest = read_json(options.folder / "manifest.json")
+    if not isinstance(manifest, dict) or not {"dataset", "split", "counts", "shards"} <= set(manifest):
+        raise UserError(f"{options.folder / 'manifest.json'} is no manifest of a prepared split")
     print(f"{manifest['dataset']}, {manifest['split']}: {manifest['num_samples']:,} images, {len(manifest['classes'])} classes, "
           f"{manifest['format']} {manifest['shape'] or ''}, {len(manifest['shards'])} shards; split: {manifest['split_rule']}")  # fmt: skip
     counts = manifest["counts"]

@@ -11,6 +11,7 @@ from invp.data.tables import labels_of, matrix
 from invp.data.thumbnails import thumbnails
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json, read_table, table_record
+from invp.plumbing.records import checked_record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def dataset_of(result: Path) -> Path:
     """The prepared split that the graph was made of, by its record."""
-    record = read_json(result / "record.json")
+    path = result / "record.json"
+    record = checked_record(path)
+    if "dataset" not in record["inputs"]:
+        raise UserError(f"{path} is not of a graph; give a folder graph/stage-S of a run")
     return Path(record["inputs"]["dataset"]["path"]).parent
 
 

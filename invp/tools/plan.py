@@ -17,6 +17,7 @@ from typing import Any
 
 from invp.pages.tables import aligned
 from invp.plumbing.errors import UserError
+from invp.plumbing.experiments import read_yaml
 from invp.plumbing.plugins import load_plugin, plugin_names
 from invp.tools._estimates import COPIED, DECODED, OPERATIONS, START, Estimator, Job
 
@@ -25,6 +26,7 @@ def jobs_of(study: Path, root: str | None, profile: Path) -> list[Job]:
     """The jobs that `all` of a study consists of, from Snakemake's dry runs; UserError with its message if they fail."""
     if not study.exists():
         raise UserError(f"{study} does not exist; a study is a file under config/studies, or config/config.yaml")
+    read_yaml(study)  # Snakemake's own words name neither file nor line
     command = [sys.executable, "-m", "snakemake", "--profile", str(profile), "-n", "-p", "all", "--configfile", str(study)]
     command += ["--config", f"data_root={root}"] if root else []
     texts = []

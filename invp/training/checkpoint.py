@@ -25,12 +25,17 @@ from invp.plumbing.files import atomic_path
 def load_checkpoint(path: Path) -> dict:
     """A checkpoint on the CPU, without executing code in it; UserError if it is missing or damaged."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is damaged ({reason}): delete it and run the workflow again") from None
+    if not isinstance(state, dict) or "objective" not in state:
+        raise UserError(
+            f"{path} is no checkpoint of this workflow: those are results/EXPERIMENT/seed-S/pretrain/stage-E/checkpoint.pt"
+        )
+    return state
 
 
 def save_checkpoint(state: dict, path: Path) -> None:

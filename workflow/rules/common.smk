@@ -9,9 +9,6 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-ROOT = Path(workflow.basedir)
-ROOT = ROOT.parent if ROOT.name == "workflow" else ROOT
-sys.path.insert(0, str(ROOT))
 # On a CPU, memory that a step freed is kept for the next one: augmentation is a third faster. It changes no result.
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 25))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
@@ -22,12 +19,14 @@ from invp.plumbing.config import data_root, instance
 from invp.plumbing.experiments import experiment_names, load_study
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json
+from invp.plumbing.folders import EXPERIMENTS as EXPERIMENTS_OF_PACKAGE
 from invp.plumbing.plugins import load_plugin
 from invp.plumbing.provenance import code_digest, step_modules
 from invp.plumbing.records import made_with_other_versions
 
 # For the jobs' shells too: where the raw data lies is no param, since it changes no result.
 os.environ.update(INVP_DATA=config.pop("data_root", None) or str(data_root()))
+OWN_EXPERIMENTS = Path("config/experiments")
 RUN = "results/{experiment}/seed-{seed}"
 SCRATCH = f"{RUN}/pretrain/scratch-stage-{{stage}}"
 
@@ -35,7 +34,7 @@ SCRATCH = f"{RUN}/pretrain/scratch-stage-{{stage}}"
 def load_or_explain():
     where = ", ".join(map(str, workflow.configfiles)) or "config/config.yaml"
     try:
-        study = load_study(config, where, ROOT / "config" / "experiments")
+        study = load_study(config, where, OWN_EXPERIMENTS)
         for dataset_id, dataset in study["datasets"].items():
             check_data_path(dataset_id, dataset)
         return study
@@ -68,7 +67,7 @@ def warn_of_other_versions():
 
 def warn_of_results_without_experiment():
     """Says which results no experiment can make again: after an experiment was renamed or removed."""
-    known = set(experiment_names(ROOT / "config" / "experiments"))
+    known = {*experiment_names(OWN_EXPERIMENTS), *experiment_names(EXPERIMENTS_OF_PACKAGE)}
     lost = sorted(path.parent.name for path in Path("results").glob("*/seed-*") if path.parent.name not in known)
     if lost:
         names = ", ".join(dict.fromkeys(lost))
@@ -182,6 +181,17 @@ def show_summary():
     if path.exists():
         print(path.read_text(), end="")
         print("report: results/report.html")
+
+
+def share_of_machine(w):
+    """The threads of a job that decodes images: as many jobs run at once as the study has runs, and two at least.
+
+    A profile's `set-threads` comes before it. One on two cores: two jobs of two threads there take three times as long.
+    """
+    try:
+        return max(1, min(8, workflow.cores // max(2, len(runs()))))
+    except WorkflowError:
+        return 1  # a cluster, whose profile sets no threads: nothing says how many cores a node has
 
 
 def pretrain_minutes(w):

@@ -7,7 +7,7 @@ rule prepare:
         "results/logs/prepare/{dataset}-{split}.log",
     benchmark:
         "results/benchmarks/prepare/{dataset}-{split}.tsv"
-    threads: 1
+    threads: share_of_machine
     resources:
         runtime=240,
         mem_mb=4000,

@@ -8,7 +8,7 @@ rule evaluate:
         "results/logs/evaluate/{experiment}-seed-{seed}-{eval}-stage-{stage}.log",
     benchmark:
         "results/benchmarks/evaluate/{experiment}-seed-{seed}-{eval}-stage-{stage}.tsv"
-    threads: 1
+    threads: share_of_machine
     resources:
         runtime=720,
         mem_mb=8000,

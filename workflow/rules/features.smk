@@ -9,7 +9,7 @@ rule features:
         "results/logs/features/{experiment}-seed-{seed}-stage-{stage}-{dataset}-{split}.log",
     benchmark:
         "results/benchmarks/features/{experiment}-seed-{seed}-stage-{stage}-{dataset}-{split}.tsv"
-    threads: 1
+    threads: share_of_machine
     resources:
         runtime=240,
         mem_mb=8000,

@@ -9,7 +9,7 @@ rule pretrain:
         "results/logs/pretrain/{experiment}-seed-{seed}-stage-{stage}.log",
     benchmark:
         "results/benchmarks/pretrain/{experiment}-seed-{seed}-stage-{stage}.tsv"
-    threads: 1
+    threads: share_of_machine
     resources:
         runtime=pretrain_minutes,
         max_runtime=1440,

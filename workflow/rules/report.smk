@@ -29,7 +29,7 @@ rule figure:
 
 rule summary:
     input:
-        published="config/published.yaml",
+        published=in_folder_or_package("config/published.yaml"),
         metrics=evaluation_metrics(),
         graphs=graph_summaries(),
         curves=curves(),
@@ -60,7 +60,7 @@ rule summary:
 
 rule report:
     input:
-        published="config/published.yaml",
+        published=in_folder_or_package("config/published.yaml"),
         csv=rules.summary.output.csv,
         markdown=rules.summary.output.markdown,
         metrics=evaluation_metrics(),
