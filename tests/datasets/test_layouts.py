@@ -142,7 +142,7 @@ VOC_OBJECTS = {
 }
 
 
-def tree_voc(root, year, lists):
+def voc_tree(root, year, lists):
     folder = root / "VOCdevkit" / f"VOC{year}"
     for i, (name, objects) in enumerate(VOC_OBJECTS.items()):
         write(folder / "JPEGImages" / f"{name}.jpg", jpeg(30 * i))
@@ -155,13 +155,33 @@ def tree_voc(root, year, lists):
 
 
 def tree_voc2007(root):
-    return tree_voc(
+    return voc_tree(
         root, 2007, [("train", "trainval", ["000002", "000001"]), ("test", "test", ["000003"]), ("val", "val", ["000001"])]
     )
 
 
 def tree_voc2012(root):
-    return tree_voc(root, 2012, [("train", "train", ["000002", "000001"]), ("test", "val", ["000003"]), ("val", "val", ["000003"])])
+    return voc_tree(root, 2012, [("train", "train", ["000002", "000001"]), ("test", "val", ["000003"]), ("val", "val", ["000003"])])
+
+
+def tree_voc(root):
+    made = voc_tree(root, 1, [("train", "train", ["000002", "000001"]), ("test", "test", ["000003"]), ("val", "val", ["000001"])])[
+        0
+    ]
+    return made, {"folder": "VOCdevkit/VOC1"}
+
+
+def test_vocs_layout_without_lists_gets_seeded_splits(tmp_path):
+    voc_tree(tmp_path, 1, [])
+    write(tmp_path / "VOCdevkit/VOC1/JPEGImages/bare.png", png(3))
+    options = plugin_options("datasets", {"name": "voc", "folder": "VOCdevkit/VOC1", "test_share": 0.34}, "test")
+    for split in ("train", "test"):
+        prepare.write_split(options, split, tmp_path, tmp_path / "out" / split, 1)
+    train, test = (Shards(tmp_path / "out" / split) for split in ("train", "test"))
+    assert train.classes == ["dog", "person"] and (train.num_samples, test.num_samples) == (2, 1)
+    assert {*train.sources(), *test.sources()} == {f"00000{i}.jpg" for i in (1, 2, 3)}
+    assert train.manifest["split_rule"] == "0.34 for test, the rest for train, seed 0"
+    assert train.manifest["ignored"] == {"images without an annotation": 1}
 
 
 def tree_places205(root):
@@ -223,7 +243,7 @@ def tree_digits(root):
 def tree_voc0712(root):
     made = {}
     for year in (2007, 2012):
-        found = tree_voc(root, year, [("train", "trainval", ["000002", "000001"]), ("test", "test", ["000003"])])[0]
+        found = voc_tree(root, year, [("train", "trainval", ["000002", "000001"]), ("test", "test", ["000003"])])[0]
         made[year] = found
     return {"train": (made[2007]["train"][0] + made[2012]["train"][0], None), "test": made[2007]["test"]}, {}
 
@@ -244,9 +264,7 @@ def tree_coil20(root):
     return made, {}
 
 
-TREES = {
-    name.removeprefix("tree_"): value for name, value in list(globals().items()) if name.startswith("tree_") and name != "tree_voc"
-}
+TREES = {name.removeprefix("tree_"): value for name, value in list(globals().items()) if name.startswith("tree_")}
 
 
 @pytest.mark.parametrize("name", plugin_names("datasets"))
