@@ -18,6 +18,18 @@ from tests import warm_python  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# What takes longest comes first, so that processes under pytest-xdist (file by file) end at about the same time.
+LONGEST = ("slurm/", "reliability/test_kills.py", "workflow/", "test_pretrain.py", "test_extending.py", "reliability/", "graph/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(ROOT / "tests").as_posix()
+        return next((number for number, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
