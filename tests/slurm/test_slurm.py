@@ -1,4 +1,4 @@
-"""What clusters do to jobs: after each, the same command ends with the results of an undisturbed run."""
+"""A study through the profile on a real SLURM, and what clusters do to jobs: the same command ends with an undisturbed run's results."""
 
 import json
 import os
@@ -14,7 +14,9 @@ from invp.training.loop import Stage
 from tests.conftest import Project, fresh
 from tests.slurm.conftest import SlurmProject, adapt, wait_until
 
-EPOCHS = 100  # about half a minute
+ONE, DEFAULT = "config/studies/one.yaml", "config/config.yaml"
+TRAININGS = {ONE: 2, DEFAULT: 8}  # stages of all experiments
+EPOCHS = 60  # about a quarter of a minute
 STUDY = "config/studies/long.yaml"
 LONG, BRIEF = ("long-invp", EPOCHS), ("brief-invp", 1)
 EXPERIMENT = f"""\
@@ -33,6 +35,47 @@ encoder: {norm: group}
 training: {epochs: 4, learning_rate: 0.001}
 stages: [1]
 """
+
+
+def results(folder: Path) -> dict[str, object]:
+    """Every number of a finished study: losses, graphs and metrics, without times and records."""
+    found = {}
+    for path in sorted((folder / "results").rglob("metrics.json")) + sorted((folder / "results").rglob("graph/*/summary.json")):
+        content = json.loads(path.read_text())
+        found[str(path.relative_to(folder))] = {key: content[key] for key in ("metrics", "measures") if key in content}
+    for path in sorted((folder / "results").rglob("metrics.jsonl")):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        found[str(path.relative_to(folder))] = [{k: row[k] for k in ("epoch", "loss", "views")} for row in rows]
+    return found
+
+
+@pytest.mark.parametrize("study", [ONE, pytest.param(DEFAULT, marks=pytest.mark.slow)])
+def test_a_study_equals_the_local_one_and_its_jobs_asked_for_what_the_profile_says(study, slurm_project, finished, new_project):
+    (slurm_project.folder / ONE).write_text("study: one\nexperiments: [smoke-invp]\n")
+    if study == DEFAULT:
+        new_project.snakemake("all", study=study)
+    local = results((new_project if study == DEFAULT else finished).folder)
+    slurm_project.slurm("all", study=study)
+    found = results(slurm_project.folder)
+    assert found == {path: numbers for path, numbers in local.items() if study == DEFAULT or "smoke-invp" in path}
+    assert len(found) == 3 * TRAININGS[study]
+    jobs = slurm_project.jobs()
+    assert {job["State"] for job in jobs} == {"COMPLETED"} and {job["Account"] for job in jobs} == {"lab"}
+    counts = {rule: len(slurm_project.jobs(rule)) for rule in ("prepare", "pretrain", "graph", "features", "evaluate", "small")}
+    assert counts == {**dict.fromkeys(counts, TRAININGS[study]), "prepare": 2, "small": 1}, counts
+    assert len(jobs) == sum(counts.values())
+    asked = {rule: {(j["Partition"], j["TimelimitRaw"], j["ReqTRES"]) for j in slurm_project.jobs(rule)} for rule in counts}
+    gpu = "billing=1,cpu=1,gres/gpu=1,mem={},node=1"
+    assert asked["prepare"] == {("cpu", "720", "billing=1,cpu=1,mem=4000M,node=1")}
+    assert asked["pretrain"] == {("gpu", "1440", gpu.format("16000M"))}
+    assert asked["features"] == {("gpu", "240", gpu.format("8000M"))}
+    assert asked["evaluate"] == {("gpu", "720", gpu.format("16000M"))}
+    assert next(iter(asked["small"]))[0] == "cpu"
+    # A user looks for a job's words under results/logs/RULE, and for SLURM's beside them.
+    logs = slurm_project.folder / "results" / "logs"
+    assert len(list(logs.glob("pretrain/*-invp-seed-0-stage-*.log"))) >= 2
+    assert len(list(logs.glob("slurm/rule_pretrain/*/*.log"))) == TRAININGS[study]
+    assert "Nothing to be done" in slurm_project.slurm("all", study=study)
 
 
 def folder_of(run: tuple[str, int], what: str = "stage") -> str:
