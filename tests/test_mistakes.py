@@ -14,7 +14,7 @@ MISTAKES = [
     ("why nowhere", "nowhere does not exist"),
     ("why empty", "no record describes empty"),
     ("why empty.json", "no record describes empty.json"),
-    ("why list/record.json", "no record describes list/record.json"),
+    ("why list/record.json", "list/record.json is not a record"),
     ("why list", "list/record.json is not a record"),
     ("outdated list", "list/record.json is not a record"),
     ("verify nowhere", "nowhere does not exist"),
