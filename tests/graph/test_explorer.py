@@ -193,9 +193,9 @@ def test_an_edit_of_a_template_is_an_edit_of_the_step(name, tmp_path, monkeypatc
     for text in ("", "\n"):
         with (templates / name).open("a") as file:
             file.write(text)
-        provenance._digest.cache_clear()
+        provenance.module_digest.cache_clear()
         digests.append(provenance.code_digest(["invp.steps.explorer"]))
-    provenance._digest.cache_clear()
+    provenance.module_digest.cache_clear()
     assert digests[0] != digests[1]
 
 

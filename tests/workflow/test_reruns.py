@@ -47,10 +47,12 @@ def test_the_formula_of_invp_reruns_invp_alone(project):
 
 def test_a_formula_of_core_changes_the_code_of_what_imports_it(project):
     """The walk on the graph: of both trainings on a bank, which share a loss, and of the graph; not of SimCLR, nor of an evaluation."""
-    (project.folder / "config/experiments/smoke-simclr.yaml").write_text("extends: smoke-invp\nobjective: {name: simclr}\n")
+    (project.folder / "config/experiments/smoke-simclr.yaml").write_text(
+        "extends: smoke-invp\nobjective: {name: simclr}\ngraph: {of: features}\n"
+    )
     project.edit("config/studies/smoke.yaml", "[smoke-invp,", "[smoke-invp, smoke-simclr,")
     before = codes(project)
-    assert len(before) == 34 and len({log.split("/")[0] for log in before}) == 9, "every job of every step"
+    assert len(before) == 35 and len({log.split("/")[0] for log in before}) == 9, "every job of every step"
     append(project, "invp/core/propagation.py", "\nCHANGED = 1\n")
     after = codes(project)
     changed = {log for log, code in after.items() if code != before[log]}
@@ -147,7 +149,7 @@ def test_another_data_sets_code_reruns_nothing(project):
 
 
 def test_a_default_value_reruns_those_that_use_it(project):
-    project.edit(INVP, 'ramp: str = "binary"', 'ramp: str = "constant"')
+    project.edit(INVP, 'ramp: str = option("binary"', 'ramp: str = option("constant"')
     assert project.planned()["pretrain"] == 2
 
 
