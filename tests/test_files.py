@@ -78,3 +78,17 @@ def test_missing_and_damaged_json_say_which_file(tmp_path):
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_matrix_has_a_line_a_row_and_comes_back_as_it_was(tmp_path):
+    """A confusion of a thousand classes was a million lines."""
+    value = {
+        "confusion": [[i * j % 7 for j in range(50)] for i in range(50)],
+        "names": ["a [\n1,\n2]", "b"],
+        "empty": [],
+        "mixed": [1, None, -2.5e-7],
+    }
+    write_json(tmp_path / "m.json", value)
+    text = (tmp_path / "m.json").read_text()
+    assert read_json(tmp_path / "m.json") == value
+    assert text.count("\n") < 70 and "[1, null, -2.5e-07]" in text

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,14 +29,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+# A list without text, lists or objects, as json.dumps indents it: an entry a line.
+NUMBERS = re.compile(r"\[\n[^\[\]{}\"]*\]")
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spare blanks, so that equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def json_text(value: Any) -> str:
-    """`value` as the indented JSON of our files; NaN and infinity raise ValueError."""
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """`value` as the indented JSON of our files, a list of numbers on one line; NaN and infinity raise ValueError."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    return NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
