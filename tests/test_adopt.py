@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -153,3 +154,23 @@ def test_an_adopted_record_is_as_used_and_one_that_was_edited_is_not(tmp_path):
     assert not is_as_used(path, used, sha256_of(path))
     path.write_text("{")
     assert not is_as_used(path, used, sha256_of(path))
+
+
+def test_a_record_says_whether_its_own_code_was_committed(new_project):
+    """Results of code that nobody kept cannot be adopted. An edit of other code does not matter."""
+    code = "from invp.plumbing.jobs import Job; from invp.plumbing.records import _committed; "
+    code += "print(_committed(Job('figure', {'figure': {'name': 'training_curves'}}, {}, {}, '')))"
+
+    def committed() -> str:
+        return new_project.run(sys.executable, "-c", code).strip()
+
+    assert committed() == "None"  # no repository
+    git = ("git", "-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "init.defaultBranch=main")
+    for arguments in (("init", "-q"), ("add", "invp"), ("commit", "-q", "-m", "one")):
+        new_project.run(*git, *arguments)
+    assert committed() == "True"
+    new_project.edit("invp/pages/html.py", "from pathlib import Path", "from pathlib import Path\n\nX = 1")
+    new_project.edit("invp/plumbing/errors.py", "class UserError", "X = 1\n\n\nclass UserError")
+    assert committed() == "True"
+    new_project.edit("invp/figures/training_curves.py", 'NEEDS = ("curves",)', 'NEEDS = ("curves",)\nX = 1')
+    assert committed() == "False"

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "tools"  # of golden.yaml and gol
 RELATIVE, GRADIENT, BITS_16, ABSOLUTE = 2e-4, 5e-3, 2e-2, 1e-6
 ANY = "any"  # in place of a plug-in's name, for numbers that stand for every one
 # Step -> the key of its section whose `name` is the plug-in.
-PLUGINS = {"prepare": "dataset", "pretrain": "objective", "evaluate": "evaluation", "figure": "figure"}
+PLUGINS = {"prepare": "dataset", "pretrain": "objective", "graph": "objective", "evaluate": "evaluation", "figure": "figure"}
 
 
 def plugin_of(step: str, section: dict) -> str:

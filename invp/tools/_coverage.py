@@ -9,7 +9,7 @@ from invp.tools._golden import Golden
 SAID = {
     "pretrain": ("seed", "stage"),
     "features": ("seed", "stage", "dataset", "split"),
-    "graph": ("objective", "seed", "stage"),
+    "graph": ("seed", "stage"),
     "evaluate": (
         *("experiment", "evaluation_name", "dataset", "pretraining_dataset", "objective", "epochs", "seed", "stage"),
         *("encoder_name", "head_kind"),

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from invp.data.tables import matrix
+from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import load_study
 from invp.plumbing.files import read_json, read_table
 from invp.plumbing.golden import FOLDER
@@ -74,7 +75,7 @@ class Golden:
                 split = {"dataset": options["dataset_id"], "split": "test"}
                 found[f"features/any/{name}"] = "features", stage | split
             if options["graph"]["snapshot"]:
-                found[f"graph/any/{name}"] = "graph", stage
+                found[f"graph/{'any' if shared else options['objective']['name']}/{name}"] = "graph", stage
             for key, own in options["evaluations"].items():
                 found[f"evaluate/{'any' if shared else own['name']}/{name}.{key}"] = "evaluate", stage | {"eval": key}
             for key, own in options["figures"].items():
@@ -86,12 +87,14 @@ class Golden:
         return load_plugin("steps", step).section(self.study, **wildcards)
 
     def numbers(self, case: str) -> dict[str, Any]:
-        """The golden numbers of a case as the present code gives them."""
+        """The golden numbers of a case as the present code gives them; UserError names the case if a step refuses to run it."""
         step, wildcards = self.cases[case]
-        made = self._made(step, **wildcards)
-        if step == "pretrain":
-            return condensed(_pretrained(made, self._inputs(step, **wildcards)["parent"]))
-        return condensed(NUMBERS[step](made))
+        try:
+            made = self._made(step, **wildcards)
+            parent = self._inputs(step, **wildcards)["parent"] if step == "pretrain" else []
+        except UserError as error:
+            raise UserError(f"golden case {case} cannot be run: {error}") from None
+        return condensed(_pretrained(made, parent) if step == "pretrain" else NUMBERS[step](made))
 
     def _made(self, step: str, **wildcards: Any) -> Path:
         """The folder with a job's outputs; the job has run once, after those that make its inputs."""

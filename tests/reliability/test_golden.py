@@ -35,7 +35,9 @@ def test_every_case_has_numbers_and_no_other_has(golden):
     assert list(golden.cases) == list(CASES)
 
 
-@pytest.mark.parametrize("kind, step", [("objectives", "pretrain"), ("evals", "evaluate"), ("figures", "figure")])
+@pytest.mark.parametrize(
+    "kind, step", [("objectives", "pretrain"), ("objectives", "graph"), ("evals", "evaluate"), ("figures", "figure")]
+)
 def test_every_plug_in_has_a_case(kind, step):
     assert {case.split("/")[1] for case in CASES if case.startswith(f"{step}/")} - {"any"} == set(plugin_names(kind))
 
