@@ -20,8 +20,12 @@ def plotting() -> Any:
 
 
 def shown(name: str) -> str:
-    """A class's or file's name on one line, as matplotlib shows it: it would keep a name that begins with '_' out of a legend."""
+    """A class's or file's name as matplotlib shows it, on one line of at most 32 characters.
+
+    A name that begins with '_' is preceded by a space of no width, since it would be kept out of a legend.
+    """
     line = " ".join(name.split())
+    line = line if len(line) <= 32 else f"{line[:31]}…"
     return f"\u200b{line}" if line.startswith("_") else line
 
 

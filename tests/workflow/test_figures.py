@@ -10,8 +10,11 @@ from PIL import Image
 from invp.core.metrics import nearest_by_class
 from invp.data.tables import matrix
 from invp.figures import class_maps
-from invp.plumbing.files import read_table
+from invp.figures._style import plotting
+from invp.plumbing.files import read_json, read_table, write_json
+from invp.plumbing.jobs import Job
 from invp.plumbing.plugins import plugin_names
+from invp.steps import figure as figure_step
 
 STUDY = "config/studies/all-figures.yaml"
 
@@ -34,6 +37,53 @@ def test_a_figure_is_a_picture_with_its_data(name, drawn):
     image = Image.open(folder / f"{name.replace('_', '-')}.png").convert("L")
     assert min(image.size) > 150 and len(set(image.resize((200, 200)).tobytes())) > 10
     assert json.loads((folder / f"{name.replace('_', '-')}.json").read_text())["data"]
+
+
+NASTY = [
+    "_starts with a line",
+    "$_$ and $\\frac{$",
+    "<!--<script>",
+    "\"double\" 'single' & # %",
+    "two\nlines",
+    "tab\tand {braces} ^~",
+    "Füchse 🦊 狐",
+    "back\\slash",
+    "x" * 120,
+    " spaces ",
+]
+WITH_NAMES = ("class_maps", "knn_answers")  # the figures that name classes
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")  # matplotlib's font has no fox
+@pytest.mark.parametrize("name", plugin_names("figures"))
+def test_names_of_strangers_come_through_a_figure(name, drawn, tmp_path, monkeypatch):
+    """Of the title and of the classes; nothing is read as a formula or left out."""
+    record = read_json(drawn.folder / f"results/smoke-invp/seed-0/figures/{name.replace('_', '-')}.record.json")
+    for split in ("train", "test"):
+        shutil.copytree(drawn.folder / f"results/datasets/digits/{split}", tmp_path / split)
+        manifest = read_json(tmp_path / split / "manifest.json")
+        write_json(tmp_path / split / "manifest.json", {**manifest, "classes": NASTY})
+    inputs: dict = {}
+    for key, entry in record["inputs"].items():
+        key = key.split(".")[0]
+        path = tmp_path / key.split("_")[1] / "manifest.json" if key.startswith("dataset_") else drawn.folder / entry["path"]
+        inputs.setdefault(key, []).append(path)
+    texts: list[str] = []
+    figure_class = plotting().Figure
+    save = figure_class.savefig
+
+    def kept(figure, *arguments, **options):
+        save(figure, *arguments, **options)
+        texts.extend(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+
+    monkeypatch.setattr(figure_class, "savefig", kept)
+    section = {**record["section"], "title": "".join(NASTY)}
+    figure_step.run(Job("figure", section, inputs, {"figure": tmp_path / "figure.png"}, "no code"))
+    assert min(Image.open(tmp_path / "figure.png").size) > 150
+    assert "".join(NASTY) in texts
+    names = [" ".join(each.split())[:30] for each in NASTY]
+    found = [name for name in names if any(name in text for text in texts if text != "".join(NASTY))]
+    assert len(found) > 3 or name not in WITH_NAMES, texts
 
 
 def data(project, name):
