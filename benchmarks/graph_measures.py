@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from invp.core.graph_measures import class_confusion, measures
-from invp.plumbing.provenance import device_name, versions
+from invp.plumbing.provenance import versions
+from invp.plumbing.records import device_name
 
 MINUTES, GIGABYTES = 3.0, 8.0
 

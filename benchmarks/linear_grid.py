@@ -23,7 +23,8 @@ from invp.data.shards import Shards
 from invp.evals import linear, linear_blocks
 from invp.models.encoders import build_encoder
 from invp.plumbing.config import plugin_options
-from invp.plumbing.provenance import device_name, versions
+from invp.plumbing.provenance import versions
+from invp.plumbing.records import device_name
 from invp.steps import prepare
 
 FLOOR = 10.0

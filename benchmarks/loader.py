@@ -29,7 +29,8 @@ from invp.data.augment import Augment
 from invp.data.batches import epoch_order, train_batches
 from invp.data.shards import Shards
 from invp.plumbing.config import plugin_options
-from invp.plumbing.provenance import device_name, versions
+from invp.plumbing.provenance import versions
+from invp.plumbing.records import device_name
 from invp.plumbing.sections import Augmentation
 from invp.steps import prepare
 

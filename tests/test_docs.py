@@ -87,6 +87,11 @@ def test_every_benchmark_and_make_target_exists(page):
         assert name in targets, name
 
 
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "benchmarks").glob("*.py"))])
+def test_every_benchmark_can_be_started(name):
+    importlib.import_module(f"benchmarks.{name}")
+
+
 @each_page
 def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\[[^\]]+\]\(([^)]+)\)", page.read_text()):
