@@ -113,9 +113,10 @@ def _run_step(arguments: argparse.Namespace, step: ModuleType) -> int:
         return step.run(job) or 0
     check_inputs(job)
     processes, nodes = getattr(arguments, "processes", 1), getattr(arguments, "nodes", 1)
-    with _own_devices(step, processes):
+    with _own_devices(step, processes) if nodes == 1 else nullcontext():  # of several nodes SLURM gives all
         if processes * nodes > 1:
             status = run_processes(processes, nodes, sys.argv[1:], arguments.scratch / "stopped")
+            import torch  # noqa: F401  # the record names its device: this process did not need it
         else:
             status = step.run(job) or 0
     if status == 0:
@@ -124,8 +125,8 @@ def _run_step(arguments: argparse.Namespace, step: ModuleType) -> int:
 
 
 def _own_devices(step: ModuleType, processes: int):
-    """Keeps GPUs for a step that uses them, where nobody else hands them out: SLURM does."""
-    if not getattr(step, "GPU", False) or "SLURM_JOB_ID" in os.environ:
+    """Keeps GPUs for a step that uses them, among those that this process may see."""
+    if not getattr(step, "GPU", False):
         return nullcontext()
     from invp.plumbing.devices import reserved
 

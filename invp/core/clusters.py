@@ -17,16 +17,22 @@ class Clusters(NamedTuple):
 def kmeans(rows: Tensor, num_clusters: int, *, seed: int, iterations: int = 20) -> Clusters:
     """The k-means clusters of the rows (NxD), a function of rows and seed alone. N must be at least `num_clusters`.
 
-    It runs on a GPU if the rows lie there and faiss can use it. Beyond 256 rows a cluster, faiss fits the centroids to
-    a sample of the rows.
+    It runs on the rows' own GPU if faiss can use it. Beyond 256 rows a cluster, faiss fits the centroids to a sample of the
+    rows.
     """
     import faiss  # an optional dependency
 
-    gpu = rows.is_cuda and faiss.get_num_gpus() > 0
     data = rows.detach().float().cpu().numpy()
-    fit = faiss.Kmeans(data.shape[1], num_clusters, niter=iterations, seed=seed, gpu=gpu, min_points_per_centroid=1, verbose=False)
-    fit.train(data)
-    squared, cluster = fit.index.search(data, 1)
+    dimensions = data.shape[1]
+    index = faiss.IndexFlatL2(dimensions)
+    if rows.is_cuda and faiss.get_num_gpus() > 0:  # faiss.Kmeans would take all GPUs that there are
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), rows.device.index or 0, index)
+    options = faiss.ClusteringParameters()
+    options.niter, options.seed, options.min_points_per_centroid = iterations, seed, 1
+    fit = faiss.Clustering(dimensions, num_clusters, options)
+    fit.train(data, index)
+    centroids = faiss.vector_float_to_array(fit.centroids).reshape(num_clusters, dimensions)
+    squared, cluster = index.search(data, 1)
     distance = torch.from_numpy(squared[:, 0]).clamp(min=0).sqrt()
-    tensors = torch.from_numpy(fit.centroids), torch.from_numpy(cluster[:, 0]), distance
+    tensors = torch.from_numpy(centroids), torch.from_numpy(cluster[:, 0]), distance
     return Clusters(*(tensor.to(rows.device) for tensor in tensors))

@@ -1,10 +1,24 @@
 """Exact search for nearest rows. N rows, B queries, D dimensions, k neighbours; a similarity is a dot product."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
 
 ABSENT = -1  # stands in a table of row numbers where there is no neighbour
+
+
+@contextmanager
+def in_fp32() -> Iterator[None]:
+    """Matrix products of float32 in float32 on every device, where a GPU may otherwise take TF32, with its 10 bits."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -145,6 +159,7 @@ def nearest_first(values: Tensor, indices: Tensor, k: int, *, exclude: Tensor | 
     return values[:, :k], indices
 
 
+@in_fp32()
 def knn_graph(rows: Tensor, k: int, *, query_block: int = 1024, block: int = 131072) -> tuple[Tensor, Tensor]:
     """The k rows nearest to each row (NxD), itself left out: similarities and row numbers, Nxk each, nearest first.
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from invp.core.neighbours import in_fp32
+
 
 class RowRange(NamedTuple):
     """Which rows of a bank this rank holds, where the bank is sharded over ranks.
@@ -31,12 +33,13 @@ class RowRange(NamedTuple):
         return local.masked_fill(~inside, 0), inside
 
 
+@in_fp32()
 def selected_similarities(
     features: Tensor, bank: Tensor, index: Tensor, *, row_range: RowRange | None = None, block: int = 1 << 24
 ) -> Tensor:
     """The similarities BxQ of each feature (BxD) to the bank rows (NxD) that its row of `index` (BxQ) names.
 
-    At most about `block` numbers of gathered rows are held at a time. With `row_range`, `bank` is this rank's rows
+    In float32 on a GPU too. At most about `block` numbers of gathered rows are held at a time. With `row_range`, `bank` is this rank's rows
     alone.
     """
     if row_range is not None:
@@ -98,6 +101,15 @@ def hashed_indices(keys: Tensor, count: int, num_rows: int, *, seed: int, epoch:
     column = torch.arange(count, device=keys.device)
     state = _mix(_mix(_mix(keys.new_tensor([seed])) + epoch) + keys[:, None])
     return _mix(state + column).bitwise_and(0x7FFFFFFFFFFFFFFF) % num_rows
+
+
+def hashed_uniform(keys: Tensor, count: int, *numbers: int) -> Tensor:
+    """`count` uniform numbers in [0, 1) for each key (B): Bx`count` float64, each a function of numbers, its key and its column alone."""
+    state = keys.new_zeros(1)
+    for number in numbers:
+        state = _mix(state + number)
+    state = _mix(state + keys[:, None])
+    return _shift(_mix(state + torch.arange(count, device=keys.device)), 11).double() * 2.0**-53
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.core.bank import update_rows
-from invp.core.neighbours import knn_graph, merge_topk, nearest_first, top_k
+from invp.core.neighbours import in_fp32, knn_graph, merge_topk, nearest_first, top_k
 from invp.core.selection import RowRange
 from invp.training.distributed import gather, rank_and_world_size
 
@@ -69,6 +69,7 @@ class BankRows:
         index = F.pad(index, (0, missing), value=self.num_samples)
         return merge_topk(_side_by_side(values), _side_by_side(index), k)
 
+    @in_fp32()
     def knn_graph(self, rows: Tensor, k: int) -> Tensor:
         """The row numbers of the k nearest others of all N rows: Nxk, nearest first, the same on every rank."""
         if self.row_range is None:

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from invp.core.clusters import kmeans
 from invp.core.contrastive import set_loss
 from invp.core.neighbours import top_k
 from invp.core.selection import weighted_rows
 from invp.objectives import instance_discrimination
+from invp.objectives._clusters import shared_kmeans
 from invp.objectives._options import require_faiss
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
-from invp.training.distributed import from_first
 
 
 @dataclass
@@ -62,8 +61,8 @@ class Objective(instance_discrimination.Objective):
         rows = self.memory()
         for number in range(self.config.num_clusterings):
             seed = (self.seed * 1000003 + epoch * self.config.num_clusterings + number) % (1 << 31)
-            clusters = kmeans(rows, self.config.num_clusters, seed=seed, iterations=self.config.iterations)
-            self.cluster[number] = from_first(clusters.cluster).to(torch.int32)
+            clusters = shared_kmeans(rows, self.config.num_clusters, seed=seed, iterations=self.config.iterations)
+            self.cluster[number] = clusters.cluster.to(torch.int32)
 
     def loss_and_gradient(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float | Tensor]:
         """-log P(C_i n B_i) / P(B_i) of each anchor (equation 4); in the warm-up, instance discrimination."""

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from invp.core.clusters import kmeans
 from invp.core.contrastive import concentrations, prototype_loss
 from invp.objectives import moco
+from invp.objectives._clusters import shared_kmeans
 from invp.objectives._options import require_faiss
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
@@ -57,11 +57,11 @@ class Objective(moco.Objective):
         for granularity, count in enumerate(self.config.num_clusters):
             # Every epoch and granularity has a seed of its own.
             seed = (self.seed * 1000003 + epoch * len(self.config.num_clusters) + granularity) % (1 << 31)
-            clusters = kmeans(rows, count, seed=seed, iterations=self.config.iterations)
-            self.cluster[granularity] = from_first(clusters.cluster)
+            clusters = shared_kmeans(rows, count, seed=seed, iterations=self.config.iterations)
+            self.cluster[granularity] = clusters.cluster
             centroids.append(F.normalize(clusters.centroids, dim=1))
             phi.append(concentrations(clusters.distance, clusters.cluster, count, self.config.temperature, self.config.smooth))
-        self.centroids.copy_(from_first(torch.cat(centroids)))
+        self.centroids.copy_(torch.cat(centroids))
         self.phi.copy_(from_first(torch.cat(phi)))
 
     def forward(self, views: list[Tensor], index: Tensor, epoch: int) -> dict:

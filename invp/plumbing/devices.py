@@ -1,10 +1,13 @@
 """Which GPUs a job on a shared machine uses: one lock a device, held as long as the process lives.
 
-Snakemake counts GPUs (`--resources gpu=2`), but says to no job which of them is its own. Inside a SLURM job, SLURM has said it.
+Snakemake counts GPUs (`--resources gpu=2`), but says to no job which of them is its own. Inside a SLURM job, SLURM has said which belong
+to the whole job: several commands may still run in it side by side, and devices are numbered anew in each job.
 """
 
+import errno
 import fcntl
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -26,7 +29,8 @@ def reserved(number: int) -> Iterator[None]:
     if not devices:
         yield
         return
-    with claimed(devices, number) as own:
+    job = os.environ.get("SLURM_JOB_ID")
+    with claimed(devices, number, FOLDER / f"slurm-{job}" if job else FOLDER) as own:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(own)
         yield
 
@@ -74,17 +78,34 @@ def claimed(devices: list[str], number: int, folder: Path = FOLDER) -> Iterator[
 
 
 def _opened(folder: Path, name: str) -> IO:
-    """The lock file, which every user of the machine may lock."""
-    if not folder.exists():
-        folder.mkdir(exist_ok=True, parents=True)
-        folder.chmod(0o1777)  # as the folder for temporary files itself
+    """The lock file, which every user of the machine may lock.
+
+    What another user may have laid there is not followed: the folder is no link, the file neither, and the mode is changed only of
+    what was made just now.
+    """
+    for each in (folder.parent, folder) if folder.parent == FOLDER else (folder,):
+        try:
+            each.mkdir(parents=True)
+            each.chmod(0o1777)  # as the folder for temporary files itself
+        except FileExistsError:
+            if not stat.S_ISDIR(each.lstat().st_mode):
+                raise UserError(f"{each} is no folder: remove it; the locks of this machine's GPUs are kept there") from None
     path = folder / name.replace("/", "-")
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+            os.fchmod(descriptor, 0o666)
+        except FileExistsError:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     except PermissionError:
         raise UserError(f"{path} belongs to another user who keeps it to himself: ask for `chmod 666 {path}`") from None
-    if os.fstat(descriptor).st_uid == os.getuid():
-        os.fchmod(descriptor, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise UserError(f"{path} is no file ({error.strerror}): remove it") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{path} is no file: remove it")
     return os.fdopen(descriptor, "r+")
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 
 from tqdm import tqdm
 
@@ -23,19 +24,21 @@ class Progress:
         if sys.stderr.isatty():
             self.bar = tqdm(total=total, initial=done, desc=label, unit=f" {unit}", dynamic_ncols=True, unit_scale=True)
 
-    def update(self, amount: int, note: str = "") -> None:
-        """Adds finished work and shows it if it is time; `note` is shown behind it, e.g. the loss."""
+    def update(self, amount: int, note: Callable[[], str] = str) -> None:
+        """Adds finished work and shows it if it is time; what `note` returns is shown behind it, e.g. the loss: it is called only then."""
         self.done += amount
         now = time.monotonic()
         if self.bar is not None:
-            self.bar.set_postfix_str(note, refresh=False)
+            if now - self.shown >= self.bar.mininterval:
+                self.shown = now
+                self.bar.set_postfix_str(note(), refresh=False)
             self.bar.update(amount)
         elif now - self.shown >= self.every or self.done >= self.total:
             self.shown = now
             rate = (self.done - self.first) / max(now - self.started, 1e-9)
             left = _clock((self.total - self.done) / rate) if rate > 0 else "?"
             line = f"{self.label}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.0f} {self.unit}/s, {left} left"
-            print(f"{line}  {note}".rstrip(), file=sys.stderr, flush=True)
+            print(f"{line}  {note()}".rstrip(), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self.bar is not None:

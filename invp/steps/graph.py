@@ -64,12 +64,15 @@ def approximate_neighbours(rows: np.ndarray, k: int, probes: int, seed: int) -> 
 
     cells = max(1, min(len(rows) // 40, int(4 * len(rows) ** 0.5)))
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(rows.shape[1]), rows.shape[1], cells, faiss.METRIC_INNER_PRODUCT)
-    index.cp.seed = seed + 1
+    # Set before any copy to a GPU: such an index takes neither from a ParameterSpace. The cells are found by this index, from
+    # this seed, with the distances of a GPU where there is one.
+    index.cp.seed, index.nprobe = seed + 1, probes
+    if faiss.get_num_gpus():
+        index.clustering_index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(rows.shape[1]))
+    index.train(rows)
     if faiss.get_num_gpus():
         index = faiss.index_cpu_to_all_gpus(index)
-    index.train(rows)
     index.add(rows)
-    faiss.ParameterSpace().set_index_parameter(index, "nprobe", probes)
     return without_self(*index.search(rows, min(k + 1, len(rows))), k)
 
 

@@ -12,8 +12,9 @@ from invp.plumbing.jobs import Job, add_workers
 from invp.plumbing.launch import STOPPED, leave_after
 from invp.plumbing.staging import staged
 from invp.training.checkpoint import is_of, locked
-from invp.training.distributed import Group, join
-from invp.training.loop import Stage, StopRequest
+from invp.training.distributed import Group, join, on_any_process
+from invp.training.loop import Stage
+from invp.training.stop import StopRequest
 
 GPU = True
 
@@ -63,7 +64,8 @@ def _run(job: Job, group: Group, stop: StopRequest) -> int:
     checkpoint, metrics, scratch = job.outputs["checkpoint"], job.outputs["metrics"], job.arguments.scratch
     dataset = staged(job.input("dataset").parent)
     stage = Stage(job.section, dataset, job.optional("parent"), group, job.code, job.arguments.workers)
-    if group.any(group.first and checkpoint.exists() and metrics.exists() and is_of(checkpoint, stage.fingerprint)):
+    finished = group.first and checkpoint.exists() and metrics.exists() and is_of(checkpoint, stage.fingerprint)
+    if any(on_any_process(finished)):
         print("another process has finished this stage meanwhile", file=sys.stderr)
         group.leave()
         return 0

@@ -4,6 +4,7 @@ A checkpoint is a dict: `objective` (state of encoder, head and memory), `optimi
 (the curves), `section` (canonical JSON), `code`, `versions` and `fingerprint` (section, code and parent, to know a foreign one by).
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -90,7 +91,10 @@ def is_of(path: Path, fingerprint: str) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds a lock that ends with the process; waits for another process that is still at work on the same output."""
+    """Holds a lock that ends with the process; waits for another process that is still at work on the same output.
+
+    A file system without such locks, as Lustre without the option `flock`, is warned of.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+") as file:
         try:
@@ -99,6 +103,15 @@ def locked(path: Path) -> Iterator[None]:
             file.seek(0)
             print(f"waiting for process {file.read().strip()}, which is still training this stage", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                raise
+            print(
+                f"warning: the file system of {path} has no locks ({error.strerror}; Lustre has with the mount option flock). Start the "
+                "workflow once at a time in this folder: two trainings of one stage would not see each other",
+                file=sys.stderr,
+                flush=True,
+            )
         file.seek(0)
         file.truncate()
         file.write(f"{os.getpid()} on {os.uname().nodename}")

@@ -6,6 +6,7 @@ b rows a process, B in all. Nothing here needs a process group: without one, a p
 import datetime
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,14 +25,6 @@ class Group:
     def first(self) -> bool:
         """Whether this is the process that writes files and prints."""
         return self.rank == 0
-
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set on some process."""
-        if self.world_size == 1:
-            return flag
-        value = torch.tensor([int(flag)], device=self.device)
-        dist.all_reduce(value, op=dist.ReduceOp.MAX)
-        return bool(value.item())
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over processes."""
@@ -58,6 +51,23 @@ def join(timeout_minutes: float = 30) -> Group:
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
     return Group(dist.get_rank(), world_size, device)
+
+
+def on_any_process(*flags: bool) -> list[bool]:
+    """Of each flag, whether it is set on some process; all travel together, and every process calls it."""
+    if rank_and_world_size()[1] == 1:
+        return list(flags)
+    values = torch.tensor([int(flag) for flag in flags], device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return [bool(value) for value in values.tolist()]
+
+
+def said_by_first(value: Any) -> Any:
+    """The first process's value, any that can be pickled; every process calls it."""
+    values = [value]
+    if rank_and_world_size()[1] > 1:
+        dist.broadcast_object_list(values, 0)
+    return values[0]
 
 
 def rank_and_world_size() -> tuple[int, int]:

@@ -5,7 +5,6 @@ N images, B batch, D dimensions.
 
 import math
 import resource
-import signal
 import sys
 import time
 from pathlib import Path
@@ -28,11 +27,14 @@ from invp.plumbing.progress import Progress
 from invp.plumbing.provenance import versions
 from invp.plumbing.sections import Augmentation
 from invp.training.checkpoint import load_checkpoint, save_checkpoint
-from invp.training.distributed import Group, gather
+from invp.training.distributed import Group, gather, on_any_process
 from invp.training.optim import build_optimizer, learning_rate
+from invp.training.resume import state_to_resume
+from invp.training.stop import Left, StopRequest, leave_if_asked
 
 COLLAPSED = 0.98  # squared length of the mean of unit vectors: 1 when all are equal
 UNIFORM = 0.9  # share of log M from which on the instance loss is no better than a guess
+LOOK_EVERY = 10  # steps between looks at what a GPU or other processes would have to be waited for
 
 
 def build_objective(section: dict, num_samples: int) -> nn.Module:
@@ -49,24 +51,6 @@ def build_objective(section: dict, num_samples: int) -> nn.Module:
         objective = module.Objective(config, encoder, head, num_samples, seed=section["seed"])
     objective.stages = section["graph_stages"]
     return objective
-
-
-class StopRequest:
-    """Whether to save and leave: after SIGTERM or SIGUSR1, or when `max_minutes` are over."""
-
-    def __init__(self, max_minutes: float):
-        self.reason = ""
-        self.deadline = time.monotonic() + 60 * max_minutes if max_minutes else math.inf
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._signalled)
-
-    def _signalled(self, number, frame):
-        self.reason = signal.Signals(number).name
-
-    def __bool__(self) -> bool:
-        if not self.reason and time.monotonic() > self.deadline:
-            self.reason = "the configured minutes are over"
-        return bool(self.reason)
 
 
 class Stage:
@@ -86,7 +70,7 @@ class Stage:
         if group.device.type == "cuda" and group.world_size > 1:
             self.objective = synchronised(self.objective)
         if self.training["channels_last"]:
-            self.objective.encoder.to(memory_format=torch.channels_last)
+            self.objective.to(memory_format=torch.channels_last)  # a momentum encoder too
         self.optimizer = build_optimizer(self.objective, self.training)
         self.model = self.objective
         if group.world_size > 1:
@@ -98,6 +82,8 @@ class Stage:
         self.augment = Augment(instance(Augmentation, section["augmentation"]))
         self.fingerprint = canonical_json([section, code, sha256_of(parent) if parent else None])
         self.epoch, self.step, self.sums, self.rows = 0, 0, {}, []
+        self.look_every = LOOK_EVERY if group.world_size > 1 or group.device.type == "cuda" else 1
+        self.unchecked: list[tuple[int, Tensor]] = []  # steps and their losses since the last look
         if parent:
             self._restore(load_checkpoint(parent))
             self.rows = []
@@ -107,6 +93,9 @@ class Stage:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.sums, self.rows = state["sums"], state["rows"]
+        for name, value in self.sums.items():
+            if torch.is_tensor(value):  # sums lie on the device, where other processes' are added
+                self.sums[name] = value.to(self.group.device)
 
     def state(self) -> dict:
         return {
@@ -124,19 +113,11 @@ class Stage:
 
     def resume(self, partial: Path) -> None:
         """Takes up a partial checkpoint of the same section, code and parent; says why if it does not."""
-        if not partial.exists():
-            return
-        try:
-            state = load_checkpoint(partial)
-            if state.get("fingerprint") != self.fingerprint:
-                raise UserError(f"{partial} comes from other code, options or another parent checkpoint")
+        state = state_to_resume(partial, self.fingerprint, self.group)
+        if state is not None:
             self._restore(state)
-        except UserError as error:
             if self.group.first:
-                print(f"ignoring a partial checkpoint: {error}", file=sys.stderr, flush=True)
-            return
-        if self.group.first:
-            print(f"continuing in epoch {self.epoch + 1} after step {self.step} of {self.steps}", file=sys.stderr, flush=True)
+                print(f"continuing in epoch {self.epoch + 1} after step {self.step} of {self.steps}", file=sys.stderr, flush=True)
 
     def save(self, path: Path) -> None:
         """Writes the state atomically from the first process; every process must call it."""
@@ -159,9 +140,15 @@ class Stage:
             std=augmentation["std"],
             workers=self.workers,
         )
-        result = torch.cat([function(images) for _, images in batches])
-        self.objective.train(training)
-        return result
+        parts = []
+        try:
+            for number, (_, images) in enumerate(batches):
+                if number % self.look_every == 0:
+                    leave_if_asked()
+                parts.append(function(images))
+        finally:
+            self.objective.train(training)
+        return torch.cat(parts)
 
     def run(self, end: int, partial: Path, save_minutes: float, stop: StopRequest) -> bool:
         """Trains until epoch `end`; False if it saved to `partial` and left before."""
@@ -177,27 +164,37 @@ class Stage:
                 parameters["lr"] = rate
             if self.step == 0:
                 self.sums = {"seconds": 0.0}
-                self.objective.begin_epoch(self.epoch + 1, self.embed)
+                try:
+                    self.objective.begin_epoch(self.epoch + 1, self.embed)
+                except Left:  # the epoch begins anew after the resume
+                    self._leave(partial, end, seen, began)
+                    return False
             for batch in self._batches():
                 self._train_step(*batch)
                 if progress:
-                    progress.update(self.batch_size, f"epoch {self.epoch + 1}  loss {self._mean_loss():.4f}")
+                    progress.update(self.batch_size, lambda: f"epoch {self.epoch + 1}  loss {self._mean_loss():.4f}")
+                if self.step % self.look_every and self.step < self.steps:
+                    continue
+                self._check_finite()
                 overdue = time.monotonic() - saved > 60 * save_minutes
-                leaving = self.group.any(bool(stop))
-                if leaving or self.group.any(overdue):
-                    self._check_finite()
+                leaving, saving = on_any_process(bool(stop), bool(stop) or overdue)
+                if saving:
                     self.sums["seconds"] += time.monotonic() - started
                     started = saved = time.monotonic()
                     if not (self.step == self.steps and self.epoch + 1 == end):
-                        self.save(partial)
-                        if self.group.first:
-                            write_json(partial.with_name("left.json"), {"minutes": self._minutes_left(end, seen, began)})
+                        self._leave(partial, end, seen, began)
                         if leaving:
                             return False
             self._end_epoch(rate, time.monotonic() - started)
         if progress:
             progress.close()
         return True
+
+    def _leave(self, partial: Path, end: int, seen: int, began: float) -> None:
+        """Saves, and says beside it how long the rest will take."""
+        self.save(partial)
+        if self.group.first:
+            write_json(partial.with_name("left.json"), {"minutes": self._minutes_left(end, seen, began)})
 
     def _minutes_left(self, end: int, seen: int, began: float) -> float:
         """What the rest of the stage takes at the pace since `began`, when `seen` images were done: for the next job's limit."""
@@ -229,8 +226,7 @@ class Stage:
         output = self.model(views, index, self.epoch + 1)
         self.optimizer.zero_grad(set_to_none=True)
         output["loss"].backward()
-        self._check_finite()
-        self.unchecked = (output["loss"].detach(), index)
+        self.unchecked.append((step, output["loss"].detach()))
         self.optimizer.step()
         memory = {name: gather(rows.detach()) for name, rows in output["memory"].items()}
         index = gather(index)
@@ -240,19 +236,23 @@ class Stage:
             if "feature" in memory:
                 values["feature_agreement"] = memory["feature"].float().mean(0).square().sum()
             for name, value in values.items():
-                value = torch.as_tensor(value, dtype=torch.float64, device="cpu" if self.group.device.type == "cpu" else None)
-                self.sums[name] = self.sums.get(name, 0) + value.detach()
+                self.sums[name] = self.sums.get(name, 0) + torch.as_tensor(value, dtype=torch.float64, device=self.group.device)
         self.step = step + 1
 
     def _check_finite(self) -> None:
-        """Looks at the loss of the step before, so that a GPU need not wait for the present one."""
-        loss, index = getattr(self, "unchecked", (None, None))
-        if loss is not None and not math.isfinite(loss.item()):
-            where = f"epoch {self.epoch + 1}, step {self.step}"
-            raise UserError(
-                f"the loss is {loss.item()} in {where}; the batch's indices are {index.tolist()}. "
-                "Lower training.learning_rate, or raise objective.temperature"
-            )
+        """Looks at the losses since the last look, at once, so that a GPU is not waited for in every step."""
+        steps = [step for step, _ in self.unchecked]
+        losses = torch.stack([loss for _, loss in self.unchecked]).tolist() if steps else []
+        self.unchecked.clear()
+        for step, loss in zip(steps, losses, strict=True):
+            if not math.isfinite(loss):
+                order = epoch_order(self.shards.num_samples, self.section["seed"], self.epoch + 1)
+                local = self.batch_size // self.group.world_size
+                index = order[step * self.batch_size + self.group.rank * local :][:local].tolist()
+                raise UserError(
+                    f"the loss is {loss} in epoch {self.epoch + 1}, step {step + 1}; the batch's indices are {index}. "
+                    "Lower training.learning_rate, or raise objective.temperature"
+                )
 
     def _mean_loss(self) -> float:
         return float(self.sums["loss"]) / self.step
@@ -264,7 +264,6 @@ class Stage:
         return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
     def _end_epoch(self, rate: float, seconds: float) -> None:
-        self._check_finite()
         self.epoch += 1
         seconds += self.sums.pop("seconds")
         row = {
@@ -273,7 +272,7 @@ class Stage:
             "views": self.epoch * self.steps * self.batch_size * self.objective.views,
         }
         for name in sorted(self.sums):
-            row[name] = self.group.mean(torch.as_tensor(self.sums[name], dtype=torch.float64) / self.steps).item()
+            row[name] = self.group.mean(self.sums[name] / self.steps).item()
         row["seconds"] = round(seconds, 3)
         row["memory_mb"] = self._peak_memory_mb()
         row["images_per_second"] = round(self.steps * self.batch_size / max(seconds, 1e-9), 1)
