@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as V
+from PIL import Image
 from scipy.stats import ks_2samp
 from torchvision.transforms import v2
 
+from invp.data import colour
 from invp.data.augment import ADJUSTMENTS, Augment, crop_and_resize, crop_boxes, to_grey
 from invp.plumbing.sections import Augmentation
 
@@ -134,3 +136,51 @@ def test_grey_before_the_jitter_is_jittered_grey():
     assert 16 < grey.sum() < 48 and torch.equal(first[~grey], last[~grey])
     torch.testing.assert_close(first[grey], plain[grey], atol=1e-6, rtol=0)
     assert (last[grey] - plain[grey]).abs().mean() > 0.01
+
+
+# Photographs on a CPU: whole levels, image by image.
+def smooth(count=8, size=64):
+    """Images without noise, on which a level more or less is not a hue more or less."""
+    small = torch.rand(count, 3, 5, 5, generator=torch.Generator().manual_seed(0)).mul(255)
+    return torch.nn.functional.interpolate(small, (size, size), mode="bicubic").clamp(0, 255).byte()
+
+
+@pytest.mark.parametrize("number, function", enumerate([V.adjust_brightness, V.adjust_contrast, V.adjust_saturation, V.adjust_hue]))
+def test_colour_adjustments_of_photographs_equal_torchvisions_of_pillow_images(number, function):
+    for image in smooth().permute(0, 2, 3, 1).numpy():
+        for factor in (-0.4, -0.05, 0.2) if number == 3 else (0.6, 0.95, 1.4):
+            expected = np.array(function(Image.fromarray(image), factor)).astype(int)
+            difference = np.abs(colour._ADJUSTED[number](image.copy(), factor).astype(int) - expected)
+            # Both have whole levels of hue and saturation, which they round in their own ways.
+            assert difference.mean() < (1.5 if number == 3 else 0.6) and np.quantile(difference, 0.99) <= (10 if number == 3 else 1)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_photographs_on_a_cpu_are_augmented_as_on_a_device_but_for_whole_levels(first):
+    options = Augmentation(
+        size=64, crop_scale=[1.0, 1.0], crop_ratio=[1.0, 1.0], flip=True, jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8,
+        grayscale=0.2, grayscale_first=first, blur_probability=0.5,
+    )  # fmt: skip
+    batch, augment = smooth(64), Augment(options)
+    draws = augment.drawn((0, 1, 2, 0), slice(0, 64), 64, 64, 64)
+    expected = augment.applied(batch, draws)
+    found = colour.coloured(list(batch), augment, draws)
+    assert found.is_contiguous() and found.dtype == torch.float32
+    difference = (found - expected).abs() * torch.tensor(options.std)[:, None, None] * 255
+    assert difference.mean() < 1.5 and difference.quantile(0.99) < 10
+    part = colour.coloured(list(batch[16:24]), augment, draws[16:24])
+    assert torch.equal(part, found[16:24])
+
+
+def test_jitter_of_photographs_is_distributed_as_torchvisions_of_pillow_images():
+    """The mean colour of one image after many jitters."""
+    image = smooth(1, 16)[0]
+    plain = {"size": 16, "crop_scale": [1, 1], "crop_ratio": [1, 1], "mean": [0, 0, 0], "std": [1, 1, 1]}
+    augment = Augment(Augmentation(**plain, jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=1))
+    draws = augment.drawn((0, 1, 2, 0), slice(0, 1500), 1500, 16, 16)
+    ours = colour.coloured([image] * 1500, augment, draws).mean((2, 3))
+    torch.manual_seed(0)
+    transform, picture = v2.ColorJitter(0.4, 0.4, 0.4, 0.1), Image.fromarray(image.permute(1, 2, 0).numpy())
+    theirs = np.stack([np.array(transform(picture)).mean((0, 1)) / 255 for _ in range(1500)])
+    for channel in range(3):
+        assert ks_2samp(ours[:, channel].numpy(), theirs[:, channel]).pvalue > 1e-3

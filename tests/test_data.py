@@ -5,18 +5,22 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import ks_2samp
 from torchvision import transforms
+from torchvision.transforms.v2 import functional as V
 
-from invp.core.selection import mixed_seed
-from invp.data.augment import Augment, crop_boxes
-from invp.data.batches import epoch_order, eval_batches, train_batches
-from invp.data.decode import central_crop, crops_on_device, random_crop
+from invp.data import batches as batches_module
+from invp.data.augment import Augment
+from invp.data.batches import epoch_order, eval_batches, overlapped, train_batches
+from invp.data.decode import central_crop, crop_box, crop_draws, crops_on_device, pixels, random_crops
 from invp.data.shards import Shards
 from invp.plumbing.config import plugin_options
 from invp.plumbing.errors import UserError
@@ -133,9 +137,10 @@ def test_torchcodec_gives_the_crops_that_pillow_gives(tmp_path):
     index, key = torch.arange(6), (0, 1, 0)
     augment = Augment(Augmentation(size=32, decoder="torchcodec"))
     ours = crops_on_device(shards, index, augment, key, CPU).float()
-    pillows = torch.stack([random_crop(shards, i, augment, key) for i in range(6)]).float()
-    assert ours.shape == (6, 3, 32, 32) and (ours - pillows).abs().mean() < 3
-    assert (ours - pillows[[1, 2, 3, 4, 5, 0]]).abs().mean() > 10, "each image has its own crop"
+    draws = crop_draws(index, key)
+    others = torch.stack([random_crops(shards, i, augment, [draws[i]])[0] for i in range(6)]).float()
+    assert ours.shape == (6, 3, 32, 32) and (ours - others).abs().mean() < 1
+    assert (ours - others[[1, 2, 3, 4, 5, 0]]).abs().mean() > 10, "each image has its own crop"
     common = {
         "order": index,
         "batch_size": 3,
@@ -239,19 +244,101 @@ def test_the_central_crop_is_torchvisions_on_sixty_sizes():
         assert torch.equal(central_crop(image, 224, 0.875), expected), (width, height)
 
 
-def test_a_crop_sees_no_pixel_beyond_it(tmp_path, monkeypatch):
-    """Equal to torchvision's resized_crop on the same box, to the pixel."""
+def test_a_crop_sees_no_pixel_beyond_it(tmp_path):
+    """Equal to torchvision's resized_crop on the same box, to the pixel of its tensors and to one level of Pillow's."""
     folder, rng = tmp_path / "data" / "pets" / "train" / "cat", np.random.default_rng(0)
     folder.mkdir(parents=True)
     for i in range(8):
-        Image.fromarray(rng.integers(0, 256, (90 + i, 120, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+        Image.fromarray(rng.integers(0, 256, (60 + i, 62, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     shards = prepared("image_folder", tmp_path / "data", tmp_path / "out", folder="pets")
     augment = Augment(Augmentation(size=32))
+    draws = [crop_draws(torch.arange(8), (0, 1, view)) for view in range(2)]
     for number in range(8):
         image = shards.decoded(number)
-        generator = torch.Generator().manual_seed(mixed_seed(0, 1, 0, number))
-        options = augment.options
-        top, left, h, w = crop_boxes(1, image.height, image.width, options.crop_scale, options.crop_ratio, generator)[0].tolist()
-        expected = transforms.functional.resized_crop(image, int(top), int(left), int(h), int(w), [32, 32])
-        ours = random_crop(shards, number, augment, (0, 1, 0))
-        assert torch.equal(ours, torch.from_numpy(np.array(expected)).permute(2, 0, 1))
+        ours = random_crops(shards, number, augment, [own[number] for own in draws])
+        assert not torch.equal(*ours)
+        for own, crop in zip(draws, ours, strict=True):
+            box = crop_box(image.height, image.width, augment.options.crop_scale, augment.options.crop_ratio, own[number])
+            tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+            assert torch.equal(crop, V.resized_crop(tensor, *box, [32, 32], antialias=True))
+            pillows = torch.from_numpy(np.array(transforms.functional.resized_crop(image, *box, [32, 32]))).permute(2, 0, 1)
+            assert (crop.int() - pillows.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 40), (40, 500), (64, 64)])
+def test_the_crops_of_photographs_are_distributed_as_torchvisions(height, width):
+    count, scale, ratio = 4000, [0.2, 1.0], [3 / 4, 4 / 3]
+    draws = crop_draws(torch.arange(count), (0, 1, 0))
+    ours = np.array([crop_box(height, width, scale, ratio, own) for own in draws])
+    torch.manual_seed(0)
+    image = torch.zeros(3, height, width)
+    theirs = np.array([transforms.RandomResizedCrop.get_params(image, scale, ratio) for _ in range(count)])
+    assert (ours >= 0).all() and (ours[:, 0] + ours[:, 2] <= height).all() and (ours[:, 1] + ours[:, 3] <= width).all()
+    for one, other in zip(ours.T, theirs.T, strict=True):
+        assert ks_2samp(one, other).pvalue > 1e-3
+    assert np.abs(np.corrcoef(draws.T) - np.eye(22)).max() < 0.07, "the numbers of a crop do not depend on each other"
+    other_view = crop_draws(torch.arange(count), (0, 1, 1))
+    assert (
+        abs(np.corrcoef(draws[:, 0], other_view[:, 0])[0, 1]) < 0.07 and abs(np.corrcoef(draws[:-1, 0], draws[1:, 0])[0, 1]) < 0.07
+    )
+
+
+def test_jpeg_is_decoded_to_pillows_pixels_and_halved_while_it_is_decoded():
+    rng = np.random.default_rng(0)
+    for mode, quality, progressive in (("RGB", 95, False), ("RGB", 60, True), ("L", 80, False)):
+        shape = (13, 11) if mode == "L" else (13, 11, 3)
+        image = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).resize((166, 202), Image.Resampling.BICUBIC)
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality, progressive=progressive)
+        expected = np.array(Image.open(file).convert("RGB"))
+        assert np.array_equal(pixels(file.getvalue()), expected)
+        halved = pixels(file.getvalue(), 2)
+        means = expected.reshape(101, 2, 83, 2, 3).mean((1, 3))
+        assert halved.shape == (101, 83, 3) and np.abs(halved - means).mean() < 1.5
+    assert pixels(b"\xff\xd8 and nothing") is None and pixels(b"PNG") is None
+
+
+def test_every_reader_of_photographs_decodes_them_once_for_all_views_in_as_many_threads_as_it_has(
+    photographs, tmp_path, monkeypatch
+):
+    shards = prepared("image_folder", photographs, tmp_path / "out", folder="pets")
+    threads, encoded = set(), []
+    original = Shards.encoded
+
+    def watched(self, number):
+        threads.add(threading.get_ident())
+        encoded.append(number)
+        time.sleep(0.01)
+        return original(self, number)
+
+    monkeypatch.setattr(Shards, "encoded", watched)
+    monkeypatch.setattr(batches_module, "CHUNK", 1)
+    common = {
+        "order": torch.arange(12),
+        "batch_size": 4,
+        "start_step": 0,
+        "rank": 0,
+        "world_size": 1,
+        "device": CPU,
+        "seed": 0,
+        "epoch": 1,
+    }
+    list(train_batches(shards, augmentation=Augment(Augmentation(size=16)), views=3, workers=3, **common))
+    assert sorted(encoded) == list(range(12)) and len(threads) == 3
+    threads.clear()
+    list(eval_batches(shards, size=16, batch_size=5, device=CPU, mean=[0.5] * 3, std=[0.5] * 3, workers=3))
+    assert len(threads) == 3
+
+
+def test_a_reader_that_stops_waits_for_nobody():
+    begun = []
+
+    def piece(number):
+        begun.append(number)
+        time.sleep(0.05)
+        return number
+
+    reader = overlapped(range(1000), lambda batch: [partial(piece, batch)] * 4, 2)
+    assert next(reader) == (0, [0, 0, 0, 0])
+    reader.close()
+    assert len(begun) <= 4 * 3

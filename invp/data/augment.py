@@ -6,8 +6,9 @@ B images, H x W pixels.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
@@ -114,7 +115,33 @@ def _hue(images: Tensor, shift: Tensor) -> None:
     torch.addcmul(value[:, None], part, chroma[:, None], value=-1, out=images)
 
 
+def blur_width(size: int) -> int:
+    """The pixels of the blur's window: 23 at 224 px, as in SimCLR, a tenth of the side, odd."""
+    return max(3, size // 10 // 2 * 2 + 1)
+
+
 ADJUSTMENTS = (_brightness, _contrast, _saturation, _hue)
+
+
+@dataclass
+class Draws:
+    """What was drawn for B images, on the CPU: `flip` and `grey` (bool), whether and how colours are changed, and how much is blurred.
+
+    `jittered` (bool), `factors` Bx4 and `order` Bx4 of the adjustments are None without colour jitter, `blurred` (bool) and `sigma`
+    without blur. `boxes` are the crops, Bx4. What decides about shapes is an array of NumPy: a device is not asked for it.
+    """
+
+    boxes: Tensor
+    flip: np.ndarray
+    grey: np.ndarray
+    jittered: np.ndarray | None = None
+    factors: Tensor | None = None
+    order: np.ndarray | None = None
+    blurred: np.ndarray | None = None
+    sigma: Tensor | None = None
+
+    def __getitem__(self, rows: slice) -> "Draws":
+        return Draws(*(None if value is None else value[rows] for value in vars(self).values()))
 
 
 class Augment:
@@ -128,31 +155,48 @@ class Augment:
 
         `key` is (seed, epoch, step, view); equal keys give equal parameters.
         """
+        return self.applied(images, self.drawn(key, rows, global_batch, *images.shape[-2:]))
+
+    def drawn(self, key: tuple[int, ...], rows: slice, global_batch: int, height: int, width: int) -> Draws:
+        """All parameters of the `rows` of a global batch of images of this size, in a few calls for the whole batch."""
         options = self.options
         generator = torch.Generator().manual_seed(mixed_seed(*key))
-        boxes = crop_boxes(
-            global_batch, *images.shape[-2:], options.crop_scale, options.crop_ratio, generator, options.whole_pixels
-        )
+        boxes = crop_boxes(global_batch, height, width, options.crop_scale, options.crop_ratio, generator, options.whole_pixels)
         draws = torch.rand(global_batch, 4, generator=generator)
         flip = (draws[:, 0] < 0.5) if options.flip else torch.zeros(global_batch, dtype=torch.bool)
+        result = Draws(boxes, flip.numpy(), (draws[:, 2] < options.grayscale).numpy())
+        if options.jitter_probability and any(options.jitter):
+            strengths = options.jitter
+            factors = [torch.empty(global_batch).uniform_(max(0.0, 1 - s), 1 + s, generator=generator) for s in strengths[:3]]
+            hue = torch.empty(global_batch).uniform_(-strengths[3], strengths[3], generator=generator)
+            result.factors = torch.stack([*factors, hue], 1)
+            result.order = torch.rand(global_batch, 4, generator=generator).argsort(1).numpy()
+            result.jittered = (draws[:, 1] < options.jitter_probability).numpy()
+        if options.blur_probability:
+            result.sigma = torch.empty(global_batch).uniform_(*options.blur_sigma, generator=generator)
+            result.blurred = (draws[:, 3] < options.blur_probability).numpy()
+        return result[rows]
+
+    def applied(self, images: Tensor, draws: Draws) -> Tensor:
+        """The images Bx(1|3)xHxW (uint8) with what was drawn for them, normalised floats Bx3xsizexsize on their device."""
+        options = self.options
         result = images.float().div_(255)
         if options.crop_scale == [1.0, 1.0] and images.shape[-2:] == (options.size, options.size):  # cropped where it was decoded
-            index = flip[rows].nonzero()[:, 0].to(result.device)
+            index = chosen_rows(draws.flip, result.device)
             result[index] = result[index].flip(-1)
         else:
-            result = crop_and_resize(result, boxes[rows], options.size, flip[rows], options.whole_pixels)
+            result = crop_and_resize(result, draws.boxes, options.size, torch.from_numpy(draws.flip), options.whole_pixels)
         # Fresh memory, which all that follows may write to.
         result = result.expand(-1, 3, -1, -1).contiguous() if result.shape[1] == 1 else result
-        grey = (draws[:, 2] < options.grayscale)[rows].nonzero()[:, 0].to(result.device)
+        grey = chosen_rows(draws.grey, result.device)
         if options.grayscale_first:
             result[grey] = to_grey(result[grey]).expand(-1, 3, -1, -1)
-        if options.jitter_probability and any(options.jitter):
-            result = self._jittered(result, (draws[:, 1] < options.jitter_probability)[rows], global_batch, rows, generator)
+        if draws.jittered is not None:
+            result = self._jittered(result, draws)
         if not options.grayscale_first:
             result[grey] = to_grey(result[grey]).expand(-1, 3, -1, -1)
-        if options.blur_probability:
-            sigma = torch.empty(global_batch).uniform_(*options.blur_sigma, generator=generator)[rows]
-            result = self._blurred(result, (draws[:, 3] < options.blur_probability)[rows], sigma)
+        if draws.blurred is not None:
+            result = self._blurred(result, draws.blurred, draws.sigma)
         mean, std = (result.new_tensor(values)[:, None, None] for values in (options.mean, options.std))
         return result.sub_(mean).div_(std)
 
@@ -160,38 +204,36 @@ class Augment:
         """The options of what is left to do for images that were cropped where they were decoded."""
         return replace(self.options, crop_scale=[1.0, 1.0], crop_ratio=[1.0, 1.0])
 
-    def _jittered(self, images: Tensor, chosen: Tensor, count: int, rows: slice, generator: torch.Generator) -> Tensor:
+    def _jittered(self, images: Tensor, draws: Draws) -> Tensor:
         """Colour jitter, each sample with its own factors and its own order of the four adjustments."""
-        strengths = self.options.jitter
-        factors = torch.stack([torch.empty(count).uniform_(max(0.0, 1 - s), 1 + s, generator=generator) for s in strengths[:3]], 1)
-        hue = torch.empty(count, 1).uniform_(-strengths[3], strengths[3], generator=generator)
-        factors = torch.cat([factors, hue], 1)[rows]
-        order = torch.rand(count, 4, generator=generator).argsort(1)[rows]
-        order[~chosen] = len(ADJUSTMENTS)  # nothing
-        where = torch.arange(len(order))  # the rows in the order in which their images lie
+        strengths, order, device = self.options.jitter, draws.order.copy(), images.device
+        order[~draws.jittered] = len(ADJUSTMENTS)  # nothing
+        where = np.arange(len(order))  # the rows in the order in which their images lie
         for turn in range(4):
             number = order[where, turn]
-            sort = number.argsort(stable=True)
+            sort = number.argsort(kind="stable")
             # On a CPU `index_select` copies whole images, which indexing does not: it is several times as fast.
-            images, where, start = images.index_select(0, sort.to(images.device)), where[sort], 0
-            for adjust, strength, own, length in zip(
-                ADJUSTMENTS, strengths, factors.T, torch.bincount(number, minlength=5).tolist(), strict=False
-            ):
-                if strength and length:
-                    adjust(images[start : start + length], own[where[start : start + length]].to(images.device))
+            images, where, start = images.index_select(0, torch.from_numpy(sort).to(device)), where[sort], 0
+            own = draws.factors[torch.from_numpy(where)].to(device)
+            for kind, length in enumerate(np.bincount(number, minlength=5)[:4].tolist()):
+                if strengths[kind] and length:
+                    ADJUSTMENTS[kind](images[start : start + length], own[start : start + length, kind])
                 start += length
-        return images.index_select(0, where.argsort().to(images.device))
+        return images.index_select(0, torch.from_numpy(where.argsort()).to(device))
 
-    def _blurred(self, images: Tensor, chosen: Tensor, sigma: Tensor) -> Tensor:
-        index = chosen.nonzero()[:, 0]
-        if not len(index):
+    def _blurred(self, images: Tensor, chosen: np.ndarray, sigma: Tensor) -> Tensor:
+        if not chosen.any():
             return images
-        sigma = sigma[index].to(images.device)
-        # 23 pixels at 224 px, as in SimCLR: a tenth of the side, odd.
-        width = max(3, self.options.size // 10 // 2 * 2 + 1)
-        index = index.to(images.device)
+        index, sigma = chosen_rows(chosen, images.device), sigma[chosen_rows(chosen, sigma.device)]
+        width = blur_width(self.options.size)
+        # kornia looks at sigma before it copies it: on the CPU, where it lies, nothing is waited for.
         images[index] = gaussian_blur2d(images[index], (width, width), torch.stack([sigma, sigma], 1))
         return images
+
+
+def chosen_rows(mask: np.ndarray, device: torch.device) -> Tensor:
+    """The numbers of the rows where a mask is true; on the device, which is not waited for."""
+    return torch.from_numpy(np.flatnonzero(mask)).to(device)
 
 
 def normalised(images: Tensor, mean: list[float], std: list[float]) -> Tensor:

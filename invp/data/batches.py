@@ -1,19 +1,27 @@
 """Batches of prepared shards, for training and for evaluation. N images, B batch, C channels, H x W pixels."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from invp.core.selection import mixed_seed
 from invp.data.augment import Augment, normalised
-from invp.data.decode import central_crop, crops_on_device, random_crop
+from invp.data.colour import coloured
+from invp.data.decode import central_crop, crop_draws, crops_on_device, photograph, random_crops
 from invp.data.shards import Shards
 
-CHUNK = 8  # photographs that a thread decodes and augments at a time: they stay in the processor's cache
+CHUNK = 8  # photographs that a thread makes ready at a time
+AHEAD = 2  # batches that are made while another one is used
+Batch = TypeVar("Batch")
+Piece = TypeVar("Piece")
 
 
 def epoch_order(num_samples: int, seed: int, epoch: int) -> Tensor:
@@ -52,42 +60,58 @@ def train_batches(
             yield step, index, [augmentation(images, (seed, epoch, step, view), rows, batch_size) for view in range(views)]
         return
     inner = Augment(augmentation.after_crop())
+    size = augmentation.options.size
     if augmentation.options.decoder == "torchcodec":
         for step, index in batches:
             crops = (crops_on_device(shards, index, augmentation, (seed, epoch, view), device) for view in range(views))
             yield step, index, [inner(each, (seed, epoch, step, view), rows, batch_size) for view, each in enumerate(crops)]
         return
 
-    def crops(step: int, index: Tensor, view: int, chunk: slice) -> Tensor:
-        """The crops of a chunk of the batch, uint8; on a CPU all of their augmentation. `chunk` counts in the global batch."""
-        numbers = index[chunk.start - rows.start : chunk.stop - rows.start]
-        images = torch.stack([random_crop(shards, int(i), augmentation, (seed, epoch, view)) for i in numbers])
-        return images if device.type == "cuda" else inner(images, (seed, epoch, step, view), chunk, batch_size)
+    def pieces(batch: tuple[int, Tensor]) -> list[Callable[[], list[Tensor]]]:
+        """What threads do for a batch, a few photographs each; the numbers of the whole batch are drawn here, in a few calls."""
+        step, index = batch
+        boxes = np.stack([crop_draws(index, (seed, epoch, view)) for view in range(views)], 1)
+        colours = [inner.drawn((seed, epoch, step, view), rows, batch_size, size, size) for view in range(views)]
 
-    def submitted(pool: ThreadPoolExecutor, step: int, index: Tensor) -> list[list[Future]]:
-        stop = rows.start + len(index)
-        chunks = [slice(start, min(start + CHUNK, stop)) for start in range(rows.start, stop, CHUNK)]
-        return [[pool.submit(crops, step, index, view, chunk) for chunk in chunks] for view in range(views)]
+        def made(chunk: slice) -> list[Tensor]:
+            crops = [random_crops(shards, int(i), augmentation, own) for i, own in zip(index[chunk], boxes[chunk], strict=True)]
+            by_view = zip(zip(*crops, strict=True), colours, strict=True)
+            if device.type == "cuda":
+                return [torch.stack(list(own)) for own, _ in by_view]
+            return [coloured(list(own), inner, draws[chunk]) for own, draws in by_view]
 
-    def finished(step: int, futures: list[list[Future]]) -> list[Tensor]:
-        views = [torch.cat([chunk.result() for chunk in chunks]) for chunks in futures]
-        if device.type != "cuda":
-            return views
-        views = [images.pin_memory().to(device, non_blocking=True) for images in views]
-        return [inner(images, (seed, epoch, step, view), rows, batch_size) for view, images in enumerate(views)]
+        return [partial(made, slice(start, start + CHUNK)) for start in range(0, len(index), CHUNK)]
 
-    # PIL and torch work outside the interpreter's lock; two batches are made while the one before is trained on.
-    # One thread of arithmetic a worker: they share the cores as they are.
+    for (step, index), made in overlapped(batches, pieces, workers):
+        images = [torch.cat(chunks) for chunks in zip(*made, strict=True)]
+        if device.type == "cuda":
+            images = [each.pin_memory().to(device, non_blocking=True) for each in images]
+            images = [inner(each, (seed, epoch, step, view), rows, batch_size) for view, each in enumerate(images)]
+        yield step, index, images
+
+
+def overlapped(
+    batches: Iterable[Batch], pieces: Callable[[Batch], list[Callable[[], Piece]]], workers: int
+) -> Iterator[tuple[Batch, list[Piece]]]:
+    """Each batch with its pieces, in order: `workers` threads make those of the next two batches while the one before is used.
+
+    Decoding and arithmetic run outside of the interpreter's lock, with one thread of arithmetic a worker: they share the job's cores.
+    """
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waiting: deque = deque()
-        for step, index in batches:
-            waiting.append((step, index, submitted(pool, step, index)))
-            if len(waiting) > 2:
-                step, index, futures = waiting.popleft()
-                yield step, index, finished(step, futures)
-        while waiting:
-            step, index, futures = waiting.popleft()
-            yield step, index, finished(step, futures)
+        waiting: deque[tuple[Batch, list[Future[Piece]]]] = deque()
+        try:
+            for batch in batches:
+                waiting.append((batch, [pool.submit(piece) for piece in pieces(batch)]))
+                if len(waiting) > AHEAD:
+                    batch, futures = waiting.popleft()
+                    yield batch, [future.result() for future in futures]
+            while waiting:
+                batch, futures = waiting.popleft()
+                yield batch, [future.result() for future in futures]
+        finally:  # whoever stops reading does not wait for what nobody reads
+            for _, futures in waiting:
+                for future in futures:
+                    future.cancel()
 
 
 # Keyword-only: what a network was trained with, and the machine's facts.
@@ -106,14 +130,23 @@ def eval_batches(
 
     Equal-sized images are resized as a whole; photographs to a short side of size / `crop` with a central crop, as is usual.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        for index in torch.arange(shards.num_samples).split(batch_size):
-            if shards.format == "uint8":
-                images = shards.images(index, device).float().div_(255)
-                if images.shape[-1] != size or images.shape[-2] != size:
-                    images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-            else:
-                parts = list(pool.map(lambda i: central_crop(shards.decoded(int(i)), size, crop), index))
-                images = torch.stack(parts).to(device).float().div_(255)
+    indices = torch.arange(shards.num_samples).split(batch_size)
+    if shards.format == "uint8":
+        for index in indices:
+            images = shards.images(index, device).float().div_(255)
+            if images.shape[-1] != size or images.shape[-2] != size:
+                images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
             images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
             yield index, normalised(images, mean, std)
+        return
+
+    def central(chunk: Tensor) -> Tensor:
+        return torch.stack([central_crop(Image.fromarray(photograph(shards, int(i))), size, crop) for i in chunk])
+
+    def pieces(index: Tensor) -> list[Callable[[], Tensor]]:
+        return [partial(central, chunk) for chunk in index.split(CHUNK)]
+
+    for index, made in overlapped(indices, pieces, workers):
+        images = torch.cat(made)
+        images = images.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else images
+        yield index, normalised(images.float().div_(255), mean, std)

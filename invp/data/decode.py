@@ -1,4 +1,13 @@
-"""Photographs to crops of one size: decoded and cropped by Pillow in threads, or by torchcodec on the device. B images."""
+"""Photographs to crops of one size: decoded, cropped and resized in threads, or by torchcodec on the device. B images.
+
+OpenCV decodes JPEG to the same pixels as Pillow, which decodes everything else. torch resizes, with antialiasing, to the pixels of
+torchvision's transforms of tensors; Pillow's differ by one level of 255 at most places where they differ.
+"""
+
+import io
+import math
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -6,16 +15,95 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from invp.core.selection import mixed_seed
-from invp.data.augment import Augment, crop_boxes
+from invp.core.selection import hashed_uniform
+from invp.data.augment import Augment
 from invp.data.shards import Shards
 from invp.plumbing.errors import UserError
+
+TRIES = 10  # of torchvision's RandomResizedCrop
+JPEG = b"\xff\xd8"
+
+
+@cache
+def opencv() -> Any:
+    """OpenCV, in the threads that call it alone: their number is the job's."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    return cv2
+
+
+def pixels(content: bytes, reduction: int = 1) -> np.ndarray | None:
+    """A JPEG as RGB, HxWx3 uint8, its sides divided by `reduction` (1, 2, 4 or 8) while it is decoded; None if it is none, or damaged."""
+    if content[:2] != JPEG:
+        return None
+    cv2 = opencv()
+    # A reduction's flag for colours is of blue, green, red; that for grey is the reduction alone.
+    reduced = {1: 0, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 8: cv2.IMREAD_REDUCED_GRAYSCALE_8}
+    flag = reduced[reduction] | cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flag)
+
+
+def photograph(shards: Shards, number: int) -> np.ndarray:
+    """A photograph as RGB, HxWx3 uint8; UserError if it cannot be read."""
+    found = pixels(shards.encoded(number))
+    return np.array(shards.decoded(number)) if found is None else found
+
+
+def crop_draws(index: Tensor, key: tuple[int, int, int]) -> np.ndarray:
+    """The uniform numbers of the crops of the images `index` (B), for all at once: Bx22; `key` is (seed, epoch, view)."""
+    return hashed_uniform(index, 2 * TRIES + 2, *key).numpy()
+
+
+def crop_box(height: int, width: int, scale: list[float], ratio: list[float], draws: np.ndarray) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a crop, distributed as torchvision's RandomResizedCrop, from 22 uniform numbers.
+
+    Ten tries, then the central crop of a permitted ratio.
+    """
+    numbers, logs = draws.tolist(), [math.log(value) for value in ratio]
+    for number in range(TRIES):
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * numbers[2 * number])
+        aspect = math.exp(logs[0] + (logs[1] - logs[0]) * numbers[2 * number + 1])
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(numbers[-2] * (height - h + 1)), int(numbers[-1] * (width - w + 1)), h, w
+    whole = width / height
+    w = round(height * ratio[1]) if whole > ratio[1] else width
+    h = round(width / ratio[0]) if whole < ratio[0] else height
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def random_crops(shards: Shards, number: int, augmentation: Augment, draws: list[np.ndarray]) -> list[Tensor]:
+    """A photograph's crops at the size of the network, one for each view's draws (22 numbers): uint8 3xsizexsize. It is decoded once.
+
+    Differs from torchvision where every crop has four times the size or more: such a photograph is halved while it is decoded.
+    """
+    options, content = augmentation.options, shards.encoded(number)
+    try:
+        opened = Image.open(io.BytesIO(content))
+        width, height = opened.size
+        boxes = [crop_box(height, width, options.crop_scale, options.crop_ratio, own) for own in draws]
+        shortest = min(min(h, w) for _, _, h, w in boxes)
+        reduction = next(k for k in (8, 4, 2, 1) if k == 1 or shortest >= 2 * k * options.size)
+        image = pixels(content, reduction)
+        if image is None:
+            image, reduction = np.array(opened.convert("RGB")), 1
+    except (OSError, ValueError, Image.DecompressionBombError):
+        image = np.array(shards.decoded(number))  # whose error says which image it is
+    return [_resized(image, tuple(value // reduction for value in box), options.size) for box in boxes]
+
+
+def _resized(image: np.ndarray, box: tuple[int, ...], size: int) -> Tensor:
+    """The box of an image HxWx3, resized to 3xsizexsize; no pixel beyond it is seen."""
+    top, left, h, w = box
+    part = torch.from_numpy(image[top : top + h, left : left + w]).permute(2, 0, 1)[None]
+    return F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
 
 
 def crops_on_device(
     shards: Shards, index: Tensor, augmentation: Augment, key: tuple[int, int, int], device: torch.device
 ) -> Tensor:
-    """The crops of random_crop, decoded by torchcodec on the device (nvJPEG on a GPU): uint8 Bx3xsizexsize there.
+    """The crops of random_crops, decoded by torchcodec on the device (nvJPEG on a GPU): uint8 Bx3xsizexsize there.
 
     What is no JPEG, or is one that torchcodec cannot decode, is decoded by Pillow.
     """
@@ -24,7 +112,7 @@ def crops_on_device(
     except ImportError as error:
         raise UserError(f"augmentation.decoder is torchcodec, which cannot be imported ({error}): pip install torchcodec") from None
     contents = [shards.encoded(int(i)) for i in index]
-    jpeg = [i for i, content in enumerate(contents) if content[:2] == b"\xff\xd8"]
+    jpeg = [i for i, content in enumerate(contents) if content[:2] == JPEG]
     images: list[Tensor | None] = [None] * len(contents)
     try:
         for i, image in zip(jpeg, decode_jpeg([contents[i] for i in jpeg], device=device) if jpeg else [], strict=True):
@@ -35,31 +123,18 @@ def crops_on_device(
                 images[i] = decode_jpeg(contents[i], device=device)
             except RuntimeError:
                 continue
-    options, (seed, epoch, view), crops = augmentation.options, key, []
-    for number, image in zip(index.tolist(), images, strict=True):
+    options, crops = augmentation.options, []
+    for number, image, own in zip(index.tolist(), images, crop_draws(index, key), strict=True):
         if image is None:
             image = torch.from_numpy(np.array(shards.decoded(number))).permute(2, 0, 1).to(device)
-        generator = torch.Generator().manual_seed(mixed_seed(seed, epoch, view, number))
-        top, left, h, w = (int(v) for v in crop_boxes(1, *image.shape[1:], options.crop_scale, options.crop_ratio, generator)[0])
+        top, left, h, w = crop_box(*image.shape[1:], options.crop_scale, options.crop_ratio, own)
         part = image[None, :, top : top + h, left : left + w].float()
         crops.append(F.interpolate(part, (options.size, options.size), mode="bilinear", antialias=True)[0])
     return torch.stack(crops).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def random_crop(shards: Shards, number: int, augmentation: Augment, key: tuple[int, int, int]) -> Tensor:
-    """A photograph's random crop at the size of the network, as uint8 3xsizexsize; keyed by (seed, epoch, view, number)."""
-    image, options = shards.decoded(number), augmentation.options
-    generator = torch.Generator().manual_seed(mixed_seed(*key, number))
-    top, left, h, w = crop_boxes(1, image.height, image.width, options.crop_scale, options.crop_ratio, generator)[0].tolist()
-    # Cropped first, as torchvision does: Pillow's `box` would see pixels from beyond the crop.
-    cropped = image.crop((left, top, left + w, top + h))
-    # Differs from torchvision for crops of more than four times the size: halved by whole pixels first, which is faster.
-    resized = cropped.resize((options.size, options.size), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
-
-
 def central_crop(image: Image.Image, size: int, crop: float) -> Tensor:
-    """The central crop of torchvision's Resize(size / crop) and CenterCrop(size), uint8 3xsizexsize."""
+    """The central crop of torchvision's Resize(size / crop) and CenterCrop(size) of a Pillow image, uint8 3xsizexsize."""
     short = round(size / crop)
     # torchvision truncates the long side and rounds half an offset to the even number.
     width, height = (short if side == min(image.size) else int(short * side / min(image.size)) for side in image.size)

@@ -130,7 +130,8 @@ class Shards:
 
     def images(self, index: Tensor, device: torch.device | str = "cpu") -> Tensor:
         """The images of the numbers `index` (B) as uint8 BxCxHxW on the device; for sets of equal-sized images."""
-        if self._resident is None or self._resident.device != torch.device(device):
+        device = torch.empty(0, device=device).device  # with its number: "cuda" is "cuda:0" here
+        if self._resident is None or self._resident.device != device:
             total = self.num_samples * int(np.prod(self.shape))
             if total > RESIDENT_BYTES:
                 return torch.from_numpy(self._gathered(index.numpy())).to(device)

@@ -6,9 +6,10 @@ B images, n objects of one, C channels.
 """
 
 import copy
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
 from invp.core.selection import mixed_seed
-from invp.data.batches import epoch_order
+from invp.data.batches import epoch_order, overlapped
+from invp.data.decode import photograph
 from invp.data.shards import Shards
 from invp.evals._inputs import EncoderInputs
 from invp.evals._voc_ap import THRESHOLDS, VOCPrecision
@@ -31,6 +33,7 @@ from invp.plumbing.progress import Progress
 NEEDS = "encoder"
 METRICS = {"*ap*": PERCENT}
 MULTI_LABEL = True
+LOOK_EVERY = 10  # steps between looks at the loss
 DIFFERS = (
     "batch statistics of one process, which pads all images of a batch to the largest and to multiples of 32"
     " (published: SyncBN over GPUs, each of which pads its own)",
@@ -115,7 +118,7 @@ def detector(encoder: nn.Module, num_classes: int, config: Config, mean: list[fl
 
 def picture(shards: Shards, number: int) -> Tensor:
     """An image as floats in [0, 1], 3xHxW."""
-    return torch.from_numpy(np.array(shards.decoded(number))).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(photograph(shards, number)).permute(2, 0, 1).float() / 255
 
 
 def sample(shards: Shards, number: int, flip: bool) -> tuple[Tensor, dict[str, Tensor]]:
@@ -128,19 +131,26 @@ def sample(shards: Shards, number: int, flip: bool) -> tuple[Tensor, dict[str, T
     return image, {"boxes": boxes[kept], "labels": labels[kept] + 1}
 
 
-def batches(shards: Shards, batch_size: int, steps: int, seed: int) -> Iterator[tuple[int, list[Tensor], list[dict[str, Tensor]]]]:
+def batches(
+    shards: Shards, batch_size: int, steps: int, seed: int, workers: int = 1
+) -> Iterator[tuple[int, list[Tensor], list[dict[str, Tensor]]]]:
     """Yields `steps` batches as (step from 0, images, targets), epoch after epoch; the last, smaller one of an epoch is dropped."""
-    step = epoch = 0
-    while step < steps:
-        epoch += 1
-        order = epoch_order(shards.num_samples, seed, epoch)
-        flips = torch.rand(shards.num_samples, generator=torch.Generator().manual_seed(mixed_seed(seed, epoch, 1))) < 0.5
-        for numbers in order[: len(order) // batch_size * batch_size].split(batch_size):
-            if step == steps:
-                return
-            images, targets = zip(*(sample(shards, int(i), bool(flips[i])) for i in numbers), strict=True)
-            yield step, list(images), list(targets)
-            step += 1
+
+    def chosen() -> Iterator[list[tuple[int, bool]]]:
+        epoch = 0
+        while True:
+            epoch += 1
+            order = epoch_order(shards.num_samples, seed, epoch)
+            flips = torch.rand(shards.num_samples, generator=torch.Generator().manual_seed(mixed_seed(seed, epoch, 1))) < 0.5
+            for numbers in order[: len(order) // batch_size * batch_size].split(batch_size):
+                yield [(int(i), bool(flips[i])) for i in numbers]
+
+    def pieces(batch: list[tuple[int, bool]]) -> list[Callable[[], tuple[Tensor, dict[str, Tensor]]]]:
+        return [partial(sample, shards, number, flip) for number, flip in batch]
+
+    for step, (_, samples) in enumerate(overlapped(islice(chosen(), steps), pieces, workers)):
+        images, targets = zip(*samples, strict=True)
+        yield step, list(images), list(targets)
 
 
 def factor(config: Config, step: int) -> float:
@@ -150,7 +160,7 @@ def factor(config: Config, step: int) -> float:
 
 
 @torch.no_grad()
-def precisions(network: FasterRCNN, shards: Shards, numbers: list[int], config: Config, device: str) -> dict:
+def precisions(network: FasterRCNN, shards: Shards, numbers: list[int], config: Config, device: str, workers: int = 1) -> dict:
     """In %: VOC2007's AP (mean over IoU .5 to .95), AP50 and AP75, COCO's as `coco_...`, and VOC's of each class.
 
     Objects marked difficult are not asked for: by VOC's rule a detection of one is ignored, by COCO's they are crowds.
@@ -165,8 +175,8 @@ def precisions(network: FasterRCNN, shards: Shards, numbers: list[int], config: 
     sizes, transform.min_size = transform.min_size, (config.test_size,)
     network.eval()
     progress = Progress("detecting", len(numbers))
-    for number in numbers:
-        found = {key: value.cpu() for key, value in network([picture(shards, number).to(device)])[0].items()}
+    for number, (image,) in overlapped(numbers, lambda number: [partial(picture, shards, number)], workers):
+        found = {key: value.cpu() for key, value in network([image.to(device)])[0].items()}
         boxes, labels, difficult = shards.boxes(number)
         coco.update([found], [{"boxes": boxes, "labels": labels + 1, "iscrowd": difficult.int()}])
         own = (found["boxes"], found["labels"] - 1, found["scores"], boxes, labels, difficult)
@@ -198,29 +208,35 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
     torch.manual_seed(mixed_seed(seed))
     network = detector(inputs.encoder, len(train.classes), config, inputs.mean, inputs.std).to(device).train()
     optimizer = torch.optim.SGD(network.parameters(), config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
-    curve, losses = [], []
+    curve: list[dict] = []
+    losses: list[float] = []
+    recent: list[Tensor] = []  # losses on the device that nobody has looked at
     if 0 in config.curve:
-        curve.append({"step": 0, **_brief(network, train, config, device)})
+        curve.append({"step": 0, **_brief(network, train, config, device, inputs.workers)})
     batch_size = min(config.batch_size, train.num_samples)
     progress = Progress("detection", config.steps, "step")
-    for step, images, targets in batches(train, batch_size, config.steps, seed):
+    for step, images, targets in batches(train, batch_size, config.steps, seed, inputs.workers):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * factor(config, step)
         images, targets = [image.to(device) for image in images], [{key: v.to(device) for key, v in t.items()} for t in targets]
         loss = torch.stack(list(network(images, targets).values())).sum()
-        losses.append(float(loss.detach()))
-        if not math.isfinite(losses[-1]):
-            raise UserError(
-                f"the loss is {losses[-1]} at step {step}: lower learning_rate ({config.learning_rate:g}) or raise warmup"
-            )
+        recent.append(loss.detach())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        progress.update(1, f"loss {losses[-1]:.3f}")
+        if len(recent) == LOOK_EVERY or step + 1 == config.steps:  # a GPU is not waited for in every step
+            losses += torch.stack(recent).tolist()
+            recent.clear()
+            if not np.isfinite(losses[-LOOK_EVERY:]).all():
+                first = int(np.flatnonzero(~np.isfinite(losses))[0])
+                raise UserError(
+                    f"the loss is {losses[first]} at step {first}: lower learning_rate ({config.learning_rate:g}) or raise warmup"
+                )
+        progress.update(1)
         if step + 1 in config.curve:
-            curve.append({"step": step + 1, **_brief(network, train, config, device)})
+            curve.append({"step": step + 1, **_brief(network, train, config, device, inputs.workers)})
     progress.close()
-    found = precisions(network, test, list(range(test.num_samples)), config, device)
+    found = precisions(network, test, list(range(test.num_samples)), config, device, inputs.workers)
     by_class = found.pop("by_class")
     return {
         "metrics": found,
@@ -245,7 +261,7 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
     }
 
 
-def _brief(network: FasterRCNN, train: Shards, config: Config, device: str) -> dict:
+def _brief(network: FasterRCNN, train: Shards, config: Config, device: str, workers: int) -> dict:
     """AP on the first training images: a curve to watch, never a choice."""
-    found = precisions(network, train, list(range(min(50, train.num_samples))), config, device)
+    found = precisions(network, train, list(range(min(50, train.num_samples))), config, device, workers)
     return {key: found[key] for key in ("ap", "ap50")}

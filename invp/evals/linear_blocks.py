@@ -78,7 +78,7 @@ def block_features(inputs, folder: Path, config: Config, device: str) -> tuple[d
     encoder = inputs.encoder.to(device).eval()
     found: dict[str, list[np.ndarray]] = {name: [] for name in encoder.block_names}
     normal = {"mean": inputs.mean, "std": inputs.std, "device": device}
-    for _, images in eval_batches(shards, size=inputs.size, batch_size=config.read_batch, **normal):
+    for _, images in eval_batches(shards, size=inputs.size, batch_size=config.read_batch, workers=inputs.workers, **normal):
         for name, maps in zip(encoder.block_names, encoder.blocks(images), strict=True):
             found[name].append(pooled(maps.float(), config).half().cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in found.items()}, shards.labels.numpy()
@@ -125,7 +125,8 @@ def fresh_probes(config: Config, inputs, *, seed: int, device: str) -> tuple[dic
         keep = torch.ones(split.num_samples, dtype=torch.bool)
         if wanted is not None:
             keep = torch.zeros_like(keep).index_fill_(0, wanted, True)
-        for index, images in eval_batches(split, size=inputs.size, batch_size=config.read_batch, device=device, **normal):
+        options = {"size": inputs.size, "batch_size": config.read_batch, "workers": inputs.workers, "device": device}
+        for index, images in eval_batches(split, **options, **normal):
             if keep[index].any():
                 images = images[keep[index].to(device)]
                 for name, maps in zip(encoder.block_names, encoder.blocks(images), strict=True):

@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "invp" / "pages" / "templates"
 # What lies here moves bytes, checks words, keeps records or looks at results: no number depends on it, so an edit reruns nothing.
 UNCOUNTED = ("invp.plumbing", "invp.tools", "invp.__main__")
-LIBRARIES = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "kornia", "numpy", "scikit-learn", "pyarrow", "pillow")
+LIBRARIES = (
+    "torch", "torchvision", "faiss-gpu", "faiss-cpu", "kornia", "numpy", "scikit-learn", "pyarrow", "pillow", "opencv-python-headless"
+)  # fmt: skip
 IMPORTS = (ast.Import, ast.ImportFrom)
 # Fields of syntax that say nothing about what is computed, or that only some Pythons fill.
 SKIPPED_FIELDS = ("ctx", "kind", "type_comment", "type_ignores")

@@ -36,7 +36,7 @@ def scenes(tmp_path_factory):
 def inputs(folder):
     torch.manual_seed(0)
     encoder = build_encoder({**SMALL, "width": 16}, 64)
-    return SimpleNamespace(encoder=encoder, train=folder / "train", test=folder / "test", mean=[0.5] * 3, std=[0.25] * 3)
+    return SimpleNamespace(encoder=encoder, train=folder / "train", test=folder / "test", mean=[0.5] * 3, std=[0.25] * 3, workers=1)
 
 
 def as_voc(shards: Shards, root, name: str):

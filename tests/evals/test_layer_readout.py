@@ -36,7 +36,7 @@ def prepared(folder, **options):
 def looked_at(folder, encoder):
     return SimpleNamespace(
         encoder=encoder, train=folder / "train", test=folder / "test", classes=[str(d) for d in range(10)],
-        mean=[0.5] * 3, std=[0.5] * 3, size=16,
+        mean=[0.5] * 3, std=[0.5] * 3, size=16, workers=1,
     )  # fmt: skip
 
 

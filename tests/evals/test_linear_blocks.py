@@ -22,7 +22,7 @@ def inputs(digits):
     encoder = build_encoder(OPTIONS, 8)
     return SimpleNamespace(
         encoder=encoder, train=digits["train"], test=digits["test"], classes=[str(i) for i in range(10)], size=8,
-        mean=[0.3] * 3, std=[0.4] * 3,
+        mean=[0.3] * 3, std=[0.4] * 3, workers=1,
     )  # fmt: skip
 
 
