@@ -67,7 +67,7 @@ def warn_of_other_versions():
 
 def warn_of_results_without_experiment():
     """Says which results no experiment can make again: after an experiment was renamed or removed."""
-    known = {*experiment_names(OWN_EXPERIMENTS), *experiment_names(EXPERIMENTS_OF_PACKAGE)}
+    known = {"studies", *experiment_names(OWN_EXPERIMENTS), *experiment_names(EXPERIMENTS_OF_PACKAGE)}
     lost = sorted(path.parent.name for path in Path("results").glob("*/seed-*") if path.parent.name not in known)
     if lost:
         names = ", ".join(dict.fromkeys(lost))
@@ -79,10 +79,23 @@ def warn_of_results_without_experiment():
         )
 
 
+def warn_of_an_older_versions_pages():
+    """Says which tables and pages lie where an older version had those of all studies: nothing makes them again."""
+    patterns = ("summary.*", "tables.csv", "report.html", "report.record.json", "comparison.html")
+    old = [str(path) for pattern in patterns for path in sorted(Path("results").glob(pattern))]
+    if old:
+        print(
+            f"warning: {', '.join(old)} are of an older version and may be deleted: this study's tables and pages lie in {PAGES}",
+            file=sys.stderr,
+        )
+
+
 STUDY = load_or_explain()
+PAGES = f"results/studies/{STUDY['study']}"
 if workflow.is_main_process:
     warn_of_other_versions()
     warn_of_results_without_experiment()
+    warn_of_an_older_versions_pages()
 EXPERIMENTS = STUDY["loaded"]
 SEEDS = STUDY["seeds"]
 ALL_EVALS = sorted({name for e in EXPERIMENTS.values() for name in e["evaluations"]}) or ["none"]
@@ -176,11 +189,17 @@ def figure_files():
     return [f"{run}/figures/{figure}.png" for name, run in runs() for figure in EXPERIMENTS[name]["figures"]]
 
 
+def is_up_to_date(path):
+    """Whether the run that ends made a file, or found nothing that would change it."""
+    return any(path in job.output and workflow.dag.noneedrun_finished(job) for job in workflow.dag.jobs)
+
+
 def show_summary():
-    path = Path("results/summary.txt")
-    if path.exists():
-        print(path.read_text(), end="")
-        print("report: results/report.html")
+    """Prints the study's table and where its report is: neither after a run that was to make something else, as `--until prepare`."""
+    if is_up_to_date(f"{PAGES}/summary.txt"):
+        print(Path(f"{PAGES}/summary.txt").read_text(), end="")
+    if is_up_to_date(f"{PAGES}/report.html"):
+        print(f"report: {PAGES}/report.html")
 
 
 def share_of_machine(w):

@@ -34,16 +34,16 @@ rule summary:
         graphs=graph_summaries(),
         curves=curves(),
     output:
-        csv=report("results/summary.csv", caption="../report/summary.rst", category="Summary"),
-        table="results/summary.txt",
-        markdown="results/summary.md",
-        latex="results/summary.tex",
-        tables="results/tables.csv",
-        record="results/summary.record.json",
+        csv=report(f"{PAGES}/summary.csv", caption="../report/summary.rst", category="Summary"),
+        table=f"{PAGES}/summary.txt",
+        markdown=f"{PAGES}/summary.md",
+        latex=f"{PAGES}/summary.tex",
+        tables=f"{PAGES}/tables.csv",
+        record=f"{PAGES}/summary.record.json",
     log:
-        "results/logs/summary.log",
+        f"results/logs/summary/{STUDY['study']}.log",
     benchmark:
-        "results/benchmarks/summary.tsv"
+        f"results/benchmarks/summary/{STUDY['study']}.tsv"
     threads: 1
     resources:
         runtime=30,
@@ -69,13 +69,13 @@ rule report:
         checkpoints=[f"{path.rsplit('/', 1)[0]}/record.json" for path in checkpoints()],
         figures=figure_files(),
     output:
-        page="results/report.html",
-        comparison="results/comparison.html",
-        record="results/report.record.json",
+        page=f"{PAGES}/report.html",
+        comparison=f"{PAGES}/comparison.html",
+        record=f"{PAGES}/report.record.json",
     log:
-        "results/logs/report.log",
+        f"results/logs/report/{STUDY['study']}.log",
     benchmark:
-        "results/benchmarks/report.tsv"
+        f"results/benchmarks/report/{STUDY['study']}.tsv"
     threads: 1
     resources:
         runtime=30,
