@@ -31,6 +31,7 @@ rule summary:
     input:
         published=in_folder_or_package("config/published.yaml"),
         metrics=evaluation_metrics(),
+        figure_data=figure_data(),
         graphs=graph_summaries(),
         curves=curves(),
     output:
@@ -64,6 +65,7 @@ rule report:
         csv=rules.summary.output.csv,
         markdown=rules.summary.output.markdown,
         metrics=evaluation_metrics(),
+        figure_data=figure_data(),
         graphs=graph_summaries(),
         curves=curves(),
         checkpoints=[f"{path.rsplit('/', 1)[0]}/record.json" for path in checkpoints()],
