@@ -1,6 +1,7 @@
 """The command line: each sub-command is a file, a step of the workflow in `steps/` or a way to look at results in `tools/`."""
 
 import argparse
+import dataclasses
 import errno
 import json
 import os
@@ -9,9 +10,13 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from invp.plumbing.errors import UserError
 from invp.plumbing.plugins import PACKAGE, load_plugin, plugin_names
+
+if TYPE_CHECKING:
+    from invp.plumbing.jobs import Job
 
 DESCRIPTION = "Invariance Propagation: the steps of the workflow, and ways to look at its results."
 STEP_HELP = """A step sees its section (JSON), its inputs and its outputs, and nothing else. Snakemake calls it; `snakemake -n -p` shows
@@ -112,16 +117,32 @@ def _run_step(arguments: argparse.Namespace, step: ModuleType) -> int:
     if worker:
         return step.run(job) or 0
     check_inputs(job)
-    processes, nodes = getattr(arguments, "processes", 1), getattr(arguments, "nodes", 1)
+    processes, nodes, reason = getattr(arguments, "processes", 1), getattr(arguments, "nodes", 1), ""
     with _own_devices(step, processes) if nodes == 1 else nullcontext():  # of several nodes SLURM gives all
         if processes * nodes > 1:
             status = run_processes(processes, nodes, sys.argv[1:], arguments.scratch / "stopped")
             import torch  # noqa: F401  # the record names its device: this process did not need it
         else:
-            status = step.run(job) or 0
+            status, reason = _status_and_reason(step, job)
     if status == 0:
-        write_record(record, job, started)
+        write_record(record, job, started, reason)
     return status
+
+
+def _status_and_reason(step: ModuleType, job: "Job") -> tuple[int, str]:
+    """Runs a step; its exit code and, where that is reported instead of a failure, why nothing was made."""
+    from invp.plumbing.not_made import is_reported, without_not_made, write_not_made
+
+    made, not_made = without_not_made(job.inputs)
+    seen = dataclasses.replace(job, inputs=_Given("--input", made), not_made=not_made)
+    try:
+        return step.run(seen) or 0, ""
+    except UserError as error:
+        if not is_reported(job.step):
+            raise
+        print(f"not made: {error}", file=sys.stderr)
+        write_not_made(job.outputs, job.record, str(error))
+        return 0, str(error)
 
 
 def _own_devices(step: ModuleType, processes: int):

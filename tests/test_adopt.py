@@ -44,7 +44,7 @@ def test_an_edit_that_changes_no_number_reruns_nothing_after_adoption(project):
     assert "0 faults" in verified and f"2 of pretrain: code {entry['from']} -> {entry['to']}" in verified
     explained = project.invp("why", f"{RUN}/pretrain/stage-2/checkpoint.pt")
     assert f"code {entry['from']} -> {entry['to']}, after a check of" in explained and "as it is now" in explained
-    assert "changed since" not in project.invp("why", "results/report.html")
+    assert "changed since" not in project.invp("why", "results/studies/smoke/report.html")
 
     # A second time, by another edit; then nothing is left to adopt, and later jobs run by the code as it is.
     project.edit(BANK, *reversed(TWICE))

@@ -93,6 +93,13 @@ def test_a_study_names_the_nearest_experiment(folder):
         load_study({"study": "s", "experiments": ["digits-invp"], "seed": 1}, "s.yaml", folder)
 
 
+@pytest.mark.parametrize("name", ["Two words", "a/b", "..", "-a", "a_b", "é", "a\nb"])
+def test_a_studys_name_is_one_of_a_folder(folder, name):
+    with pytest.raises(UserError, match="s.yaml: study is .*; valid: a name of a-z, 0-9 and '-'") as caught:
+        study(folder, study=name, experiments=["digits-invp"])
+    assert "\n" not in str(caught.value)
+
+
 def test_one_id_for_two_data_sets_is_an_error(folder):
     write(folder, "digits-other", extends="digits-invp", dataset={"name": "digits", "split_seed": 7})
     with pytest.raises(UserError, match="give one of them an 'id'"):
@@ -100,7 +107,7 @@ def test_one_id_for_two_data_sets_is_an_error(folder):
 
 
 def study(folder, **content):
-    return load_study({"study": "s", **content}, "s.yaml", folder)
+    return load_study({"study": "s"} | content, "s.yaml", folder)
 
 
 def test_a_study_gives_evaluations_and_figures_to_all_or_some_of_its_experiments(folder):

@@ -80,7 +80,8 @@ def test_a_folder_of_ones_own_from_init_to_the_report(installed, own):
     (own / "config/experiments/base.yaml").write_text("extends: smoke-invp\ntitle: Mine\n")
     (own / "config/config.yaml").write_text("study: own\nexperiments: [my-invp]\nseeds: [0]\n")
     words = installed.snakemake("--profile", "profiles/local", "all", cwd=own)
-    assert "report: results/report.html" in words and "my-invp" in (own / "results/report.html").read_text()
+    page = "results/studies/own/report.html"
+    assert f"report: {page}" in words and "my-invp" in (own / page).read_text()
     record = json.loads((own / "results/my-invp/seed-0/pretrain/stage-2/record.json").read_text())
     assert record["section"]["objective"]["steps"] == 2 and record["commit"] is None
     assert "0 faults" in installed.run("invp", "verify", cwd=own)

@@ -8,8 +8,9 @@ from invp.data.tables import read_curves
 from invp.pages import published
 from invp.pages.numbers import Numbers, last_stage
 from invp.pages.plots import Picture, evaluation_plot, line_plot, png
-from invp.pages.tables import Table, as_text, study_note, study_table
+from invp.pages.tables import Table, as_text, not_made_table, study_note, study_table
 from invp.plumbing.files import read_json
+from invp.plumbing.not_made import NotMade
 
 GRAPH_MEASURES = {
     "same_class_share": "same-class share of edges",
@@ -131,7 +132,7 @@ def explorers(graphs: list[Path], folder: Path) -> list[dict]:
     return [{"folder": os.path.relpath(run, folder), "experiment": run.parts[-2], "seed": run.name} for run in runs]
 
 
-def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folder: Path) -> dict:
+def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folder: Path, not_made: list[NotMade]) -> dict:
     """What report.html is filled in with, for a page in `folder`; what is empty has no section in it."""
     metrics = {path: read_json(path) for path in inputs.get("metrics", [])}
     contents = list(metrics.values())
@@ -146,6 +147,7 @@ def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folde
         "ranking": ranking(section, numbers),
         "results": study_table(section, numbers),
         "results_note": study_note(section),
+        "not_made": not_made_table(not_made),
         "published": [(table["title"], published.as_table(table, rows)) for table, rows in beside_ours.values()],
         "descriptions": [(name, section["descriptions"][name]) for name in section["experiments"]],
         "curves": curve_plots(section, inputs, numbers),

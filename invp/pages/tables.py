@@ -9,6 +9,9 @@ from pathlib import Path
 
 from invp.pages.numbers import Estimate, Numbers, last_stage
 from invp.plumbing.files import atomic_path
+from invp.plumbing.not_made import NotMade
+
+NOT_MADE = "Not made, and in no number above"
 
 # What CommonMark and GitHub take as markup; an underline between two letters or digits is none.
 MARKDOWN = re.compile(r"[\\`*\[\]<>&|$~#]|(?<![^\W_])_|_(?![^\W_])")
@@ -67,6 +70,12 @@ def study_note(section: dict) -> str:
     n = len(section["seeds"])
     spread = "one seed: no spread is known" if n == 1 else f"mean ± standard deviation over n = {n} seeds"
     return f"Last stage of each experiment; {spread}; shares are between 0 and 1, the rest of the accuracies in %."
+
+
+def not_made_table(not_made: list[NotMade]) -> Table:
+    """The evaluations and figures that were not made, each with its reason."""
+    rows = [[e.experiment, str(e.seed), "-" if e.stage is None else str(e.stage), e.name, e.reason] for e in not_made]
+    return Table(["experiment", "seed", "epoch", "not made", "reason"], rows)
 
 
 def one_line(text: str) -> str:

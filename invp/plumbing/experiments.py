@@ -183,6 +183,10 @@ def load_study(config: dict, where: str, experiments: Path) -> dict:
     """
     tables = {key: config.get(key) or {} for key in PLUGIN_TABLES}
     study = structured(Study, {key: value for key, value in config.items() if key not in PLUGIN_TABLES}, where)
+    if not NAME.fullmatch(study["study"]):
+        raise UserError(
+            f"{where}: study is {study['study']!r}; valid: a name of a-z, 0-9 and '-', which is that of a folder of results"
+        )
     names = sorted({*experiment_names(experiments), *experiment_names(EXPERIMENTS)})
     for name in study["experiments"]:
         if name not in names:

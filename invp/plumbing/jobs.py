@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from invp.plumbing.not_made import NotMade
 from invp.plumbing.provenance import versions
 
 
@@ -11,7 +12,8 @@ from invp.plumbing.provenance import versions
 class Job:
     """One job: the step's name, its section, its files by name, and the digest of the code that runs it.
 
-    `inputs` holds a list for each name, since a step may have several files of one kind; `arguments` has what the step's own
+    `inputs` holds a list for each name, since a step may have several files of one kind; those of evaluations and figures that were
+    not made are left out and described in `not_made`. `arguments` has what the step's own
     `add_arguments` asked for, such as `workers`: facts about the machine, on which no result depends.
     """
 
@@ -21,6 +23,7 @@ class Job:
     outputs: dict[str, Path]
     code: str
     arguments: argparse.Namespace = field(default_factory=argparse.Namespace)
+    not_made: list[NotMade] = field(default_factory=list)
 
     def input(self, name: str) -> Path:
         """The one input of this name; KeyError without it, ValueError if there are several."""

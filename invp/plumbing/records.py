@@ -42,11 +42,12 @@ def device_name() -> str:
     return platform.machine()
 
 
-def write_record(path: Path, job: Job, started: float) -> None:
+def write_record(path: Path, job: Job, started: float, not_made: str = "") -> None:
     """Writes the record of a job: section, code, commit, versions, device, duration, command, and SHA-256 of every file.
 
-    `committed` says whether the job's own code is that of the commit, and `golden` which golden numbers stood for it then. `started` is `time.time()` at the job's start. Paths are kept relative to the working folder, so that a copied results folder
-    verifies elsewhere.
+    `committed` says whether the job's own code is that of the commit, and `golden` which golden numbers stood for it then. `started` is
+    `time.time()` at the job's start. `not_made` is the reason why its files hold no result. Paths are kept relative to the working folder,
+    so that a copied results folder verifies elsewhere.
     """
     status = _git("status", "--porcelain", "--untracked-files=no")
     inputs = {
@@ -56,6 +57,7 @@ def write_record(path: Path, job: Job, started: float) -> None:
     }
     content = {
         **job.record,
+        **({"not_made": not_made} if not_made else {}),
         "commit": _git("rev-parse", "HEAD"),
         "clean": None if status is None else status == "",
         "committed": _committed(job),

@@ -117,6 +117,11 @@ class Study:
     seeds: list[int] = option([0], "each makes every experiment once", least=0, filled=True)
     columns: list[str] = option(["knn.top1", "linear.top1", "graph.same_class_share"], "source.metric of the printed table")
     reference: str = option("", "the experiment that the comparison holds against every other; empty: the first")
+    on_error: str = option(
+        "stop",
+        "an evaluation or figure that its data or options do not allow: stop fails its job, report lists it with the reason",
+        choices=("stop", "report"),
+    )
     data_root: str = option("", "folder of raw data; empty: INVP_DATA or data")
 
 

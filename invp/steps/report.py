@@ -19,5 +19,5 @@ def run(job: Job) -> None:
     numbers = read_numbers(job.section, job.inputs)
     metrics = [read_json(path) for path in job.inputs.get("metrics", [])]
     page = job.outputs["page"]
-    write_page(page, "report.html", **report.values(job.section, job.inputs, numbers, page.parent))
+    write_page(page, "report.html", **report.values(job.section, job.inputs, numbers, page.parent, job.not_made))
     write_page(job.outputs["comparison"], "comparison.html", **comparison.values(job.section, numbers, metrics))

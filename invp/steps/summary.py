@@ -2,7 +2,18 @@
 
 from invp.pages import published
 from invp.pages.numbers import Number, read_numbers
-from invp.pages.tables import aligned, latex, markdown, markdown_text, one_line, study_note, study_table, write_csv
+from invp.pages.tables import (
+    NOT_MADE,
+    aligned,
+    latex,
+    markdown,
+    markdown_text,
+    not_made_table,
+    one_line,
+    study_note,
+    study_table,
+    write_csv,
+)
 from invp.plumbing.files import atomic_path, read_json
 from invp.plumbing.jobs import Job
 
@@ -30,7 +41,11 @@ def run(job: Job) -> None:
     """Writes summary.csv, the study's table as text, Markdown and LaTeX, and the paper's with ours beside."""
     section, outputs = job.section, job.outputs
     numbers = read_numbers(section, job.inputs)
-    write_csv(outputs["csv"], Number._fields, [number._asdict() for number in numbers.rows])
+    rows = [number._asdict() for number in numbers.rows]
+    rows += [
+        {"experiment": e.experiment, "seed": e.seed, "stage": e.stage, "source": e.name, "not_made": e.reason} for e in job.not_made
+    ]
+    write_csv(outputs["csv"], [*Number._fields, *(["not_made"] if job.not_made else [])], rows)
     metrics = [read_json(path) for path in job.inputs.get("metrics", [])]
     beside = published.tables_with_ours(section, published.read_published(job.input("published")), metrics)
     lines = [line for key, (_, rows) in beside.items() for line in published.csv_rows(key, rows)]
@@ -44,6 +59,11 @@ def run(job: Job) -> None:
         table = published.as_table(paper, rows)
         markdowns.append(f"## {markdown_text(paper['title'])}\n\n{markdown(table.header, table.rows)}")
         latexes.append(f"% {one_line(paper['title'])}\n{latex(table.header, table.rows)}")
+    if job.not_made:
+        table = not_made_table(job.not_made)
+        text += f"{NOT_MADE}:\n{aligned(table.header, table.rows)}"
+        markdowns.append(f"## {NOT_MADE}\n\n{markdown(table.header, table.rows)}")
+        latexes.append(f"% {NOT_MADE}\n{latex(table.header, table.rows)}")
     for name, content in {"table": text, "markdown": "\n".join(markdowns), "latex": "\n".join(latexes)}.items():
         with atomic_path(outputs[name]) as temporary:
             temporary.write_text(content, encoding="utf-8")

@@ -59,7 +59,8 @@ class Estimator:
 
     @cached_property
     def records(self) -> list[dict]:
-        return [read_json(path) for path in records_under(self.results)] if self.results.is_dir() else []
+        found = [read_json(path) for path in records_under(self.results)] if self.results.is_dir() else []
+        return [record for record in found if "not_made" not in record]
 
     @cached_property
     def measured(self) -> dict[str, dict]:

@@ -50,6 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"no record lies at {', '.join(map(str, arguments.path))}: give results that the workflow wrote")
     others = [Candidate(path, record, _code_now(path, record)) for path, record in records.items()]
     others = [each for each in others if each.code != each.record["code"]]
+    not_made = [each.path for each in others if "not_made" in each.record]
+    others = [each for each in others if each.path not in not_made]
     candidates = [each for each in others if each.record["step"] not in PAGES]
     saved, strangers = _saved_states(arguments.path, list(records.values()))
     _check(candidates + saved)
@@ -60,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     for path, record in records.items():
         if "adopted" in record and path not in [each.path for each in candidates]:
             _remember(path, record)  # with copied results an older memory of Snakemake may have come
-    _say(candidates + saved, [each.path for each in others if each.record["step"] in PAGES], strangers)
+    _say(candidates + saved, [each.path for each in others if each.record["step"] in PAGES], not_made, strangers)
 
 
 def _code_now(path: Path, record: dict) -> str:
@@ -141,15 +143,17 @@ def _accept_saved(candidate: Candidate) -> None:
     save_checkpoint(state, candidate.path)
 
 
-def _say(accepted: list[Candidate], pages: list[Path], strangers: list[Path]) -> None:
+def _say(accepted: list[Candidate], pages: list[Path], not_made: list[Path], strangers: list[Path]) -> None:
     kinds = Counter((each.record["step"], each.record["code"], each.code) for each in accepted)
     for (step, before, now), number in kinds.items():
         print(f"adopted {number} of {step}: code {before} -> {now}")
     if pages:
         print(f"not adopted, since the workflow makes pages again in seconds: {', '.join(map(str, pages))}")
+    if not_made:
+        print(f"not adopted, since they were not made and other code may make them: {', '.join(map(str, not_made))}")
     for path in strangers:
         print(f"not adopted, since no finished result of its code lies at the paths: {path}; its stage starts again")
     if accepted and not _snakemake.remembers():
         print("there is no .snakemake in this folder: a workflow that starts here knows these results by their dates alone")
-    if not accepted and not pages and not strangers:
+    if not accepted and not pages and not not_made and not strangers:
         print("nothing to adopt: all was made by the code as it is now")

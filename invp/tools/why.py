@@ -36,6 +36,8 @@ def _explained(record: dict) -> Iterator[str]:
         f"made by      {record['step']} at commit {(record['commit'] or '?')[:12]}{changes} on {record['device']} "
         f"in {record['seconds']} s, {record['started']}"
     )
+    if "not_made" in record:
+        yield f"not made     {record['not_made']}"
     yield f"its section  {json.dumps(record['section'], sort_keys=True)}"
     yield f"its code     {record['code']}, {state}"
     for entry in record.get("adopted", []):

@@ -1,12 +1,13 @@
 """A small study with names that mean something to HTML, Markdown, LaTeX or CSV."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
 from invp.plumbing.jobs import Job
+from invp.plumbing.not_made import NotMade
 
 HOSTILE = """"It's" <!--<script>alert(1)</script> & &amp; # $\\frac$ | _a_ 100 % {{ 7 * 7 }} {% if %} ~ ^ * `b` [c](d) \\\\, 🦊
 a second line"""
@@ -19,9 +20,11 @@ class Study:
     section: dict
     inputs: dict[str, list[Path]]
     results: Path
+    not_made: list[NotMade] = field(default_factory=list)
 
     def job(self, step: str, *outputs: str) -> Job:
-        return Job(step, self.section, self.inputs, {name: self.results / name for name in outputs}, "code")
+        outputs = {name: self.results / name for name in outputs}
+        return Job(step, self.section, self.inputs, outputs, "code", not_made=self.not_made)
 
 
 def hostile_study(results: Path) -> Study:

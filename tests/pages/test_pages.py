@@ -16,6 +16,8 @@ from jinja2 import UndefinedError
 from invp.pages import comparison, report
 from invp.pages.html import TEMPLATES, render
 from invp.pages.numbers import read_numbers
+from invp.pages.tables import NOT_MADE
+from invp.plumbing.not_made import NotMade
 from invp.steps import report as report_step
 from invp.steps import summary as summary_step
 
@@ -92,11 +94,32 @@ def test_names_of_strangers_come_through_the_tables(study):
 
 
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+def test_what_was_not_made_is_listed_with_its_reason(study):
+    names = ("csv", "table", "markdown", "latex", "tables")
+    summary_step.run(study.job("summary", *names))
+    before = {name: (study.results / name).read_text(encoding="utf-8") for name in names}
+    study.not_made = [NotMade("a", 1, 2, "svm", HOSTILE), NotMade("b", 0, None, "positives", "few images")]
+    summary_step.run(study.job("summary", *names))
+    after = {name: (study.results / name).read_text(encoding="utf-8") for name in names}
+    assert after["tables"] == before["tables"] and "not_made" not in before["csv"]
+    rows = [row for row in csv.DictReader(after["csv"].splitlines(keepends=True)) if row["not_made"]]
+    assert [tuple(row.values()) for row in rows] == [
+        ("a", "1", "2", "svm", "", "", HOSTILE),
+        ("b", "0", "", "positives", "", "", "few images"),
+    ]
+    for name, start in (("table", NOT_MADE), ("markdown", f"\n## {NOT_MADE}"), ("latex", f"\n% {NOT_MADE}")):
+        assert after[name].startswith(before[name] + start) and after[name].count("few images") == 1, name
+    report_step.run(study.job("report", "page", "comparison", "record"))
+    page = Page(study.results / "page")
+    assert "Not made" in page.texts["h2"] and page.texts["td"].count(LINE) == 1 + 2 + 4 + 1
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
 @pytest.mark.parametrize("name", ["report", "comparison"])
 def test_a_value_that_is_missing_is_an_error(study, name):
     numbers = read_numbers(study.section, study.inputs)
     if name == "report":
-        values = report.values(study.section, study.inputs, numbers, study.results)
+        values = report.values(study.section, study.inputs, numbers, study.results, [])
     else:
         metrics = [json.loads(path.read_text()) for path in study.inputs["metrics"]]
         values = comparison.values(study.section, numbers, metrics)

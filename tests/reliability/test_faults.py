@@ -25,14 +25,14 @@ RECORDS = {
     "evaluate": f"{SMOKE}/evals/knn/stage-2/record.json",
     "figure": f"{SMOKE}/figures/training-curves.record.json",
     "explorer": f"{SMOKE}/explorer.record.json",
-    "summary": "summary.record.json",
-    "report": "report.record.json",
+    "summary": "studies/smoke/summary.record.json",
+    "report": "studies/smoke/report.record.json",
 }
 
 
 def numbers(project) -> dict:
     """The summary, without times and memory."""
-    with open(project.folder / "results/summary.csv") as file:
+    with open(project.folder / "results/studies/smoke/summary.csv") as file:
         rows = list(csv.DictReader(file))
     timed = ("seconds", "images_per_second", "memory_mb")
     return {(r["experiment"], r["stage"], r["source"], r["metric"]): r["value"] for r in rows if r["metric"] not in timed}
@@ -128,7 +128,7 @@ def test_a_clock_set_back_is_said_and_mended_by_setting_the_dates(finished, tmp_
     assert project.planned() == {}
     before = numbers(project)
     (project.folder / f"results/{SMOKE}/evals/knn/stage-2/metrics.json").unlink()
-    (project.folder / "results/summary.csv").unlink()
+    (project.folder / "results/studies/smoke/summary.csv").unlink()
     printed = project.snakemake("all", expect=1)
     assert "older modification time" in printed and "Traceback" not in printed
     # What docs/reliability.md says to do.

@@ -47,7 +47,8 @@ def numbers(project, kind: str) -> dict | list:
     if kind == "rank":
         lines = (project.folder / "results/killed/seed-0/pretrain/stage-30/metrics.jsonl").read_text().splitlines()
         return [{key: value for key, value in json.loads(line).items() if key not in timed} for line in lines]
-    with open(project.folder / "results/summary.csv") as file:
+    (summary,) = (project.folder / "results/studies").glob("*/summary.csv")
+    with open(summary) as file:
         rows = [row for row in csv.DictReader(file) if row["experiment"] == "smoke-invp" and row["metric"] not in timed]
     return {(row["stage"], row["source"], row["metric"]): row["value"] for row in rows}
 

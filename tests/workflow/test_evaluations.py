@@ -48,6 +48,7 @@ evaluations:
     curve: [0, 100]
 """
 STUDY = "config/studies/every-evaluation.yaml"
+PAGES = "results/studies/every-evaluation"
 EXPERIMENT = "config/experiments/smoke-invp.yaml"
 COLUMNS = "[linear-blocks.top1, linear-blocks.top1_stem]"
 
@@ -114,7 +115,7 @@ def test_detection_rises_from_zero_and_the_others_from_chance(project):
 def test_every_blocks_probe_is_there_and_a_chosen_column_is_printed(project):
     found = result(project, "linear-blocks")
     assert found["metrics"]["top1"] > 60 and len(found["details"]["blocks"]) == 4
-    assert f"{found['metrics']['top1_stem']:.2f}" in (project.folder / "results/summary.txt").read_text()
+    assert f"{found['metrics']['top1_stem']:.2f}" in (project.folder / PAGES / "summary.txt").read_text()
 
 
 def test_few_labels_are_listed(project):
@@ -123,14 +124,14 @@ def test_few_labels_are_listed(project):
 
 
 def test_the_papers_tables_are_beside_ours(project):
-    text = (project.folder / "results/summary.md").read_text()
+    text = (project.folder / PAGES / "summary.md").read_text()
     for number in (1, 2, 4, 5):
         assert f"## Table {number}" in text
     assert "ours: smoke-invp" in text and "not comparable" in text and "pretrained on digits" in text
-    lines = (project.folder / "results/tables.csv").read_text().splitlines()
+    lines = (project.folder / PAGES / "tables.csv").read_text().splitlines()
     assert lines[0].startswith("table,source,method") and sum(",ours," in line for line in lines) == 8
     assert "voc2007_map on 24 images, not 4,952" in text
-    page = (project.folder / "results/report.html").read_text()
+    page = (project.folder / PAGES / "report.html").read_text()
     assert "Beside the paper" in page and "ours: smoke-invp" in page and "Confusion" in page
 
 

@@ -6,25 +6,60 @@ import re
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from invp.plumbing.files import read_table
 from tests.conftest import STUDY, jobs_in
 
+PAGES = "results/studies/smoke"
+
+
+def broken_links(page: Path) -> list[str]:
+    """Where the links and pictures of a page lead to that is no file; what lies inside the page leads nowhere."""
+    targets = re.findall(r'\b(?:href|src)="([^"]*)"', page.read_text())
+    assert targets
+    return [each for each in targets if not each.startswith(("data:", "#")) and not (page.parent / unquote(each)).is_file()]
+
 
 def test_from_nothing_to_the_report(finished):
     results = finished.folder / "results"
     printed = (finished.folder / "printed.txt").read_text()
     assert "knn.top1" in printed and "smoke-invp" in printed  # the summary's table
-    rows = list(csv.DictReader((results / "summary.csv").open()))
+    pages = finished.folder / PAGES
+    rows = list(csv.DictReader((pages / "summary.csv").open()))
     assert {r["experiment"] for r in rows} == {"smoke-invp", "smoke-instance-discrimination"}
     assert {r["source"] for r in rows} >= {"knn", "linear", "graph", "training"}
-    page = (results / "report.html").read_text()
-    assert "smoke-invp" in page and not re.search(r'(src|href)="https?:', page)
+    page = (pages / "report.html").read_text()
+    assert "smoke-invp" in page and page.count("explorer.html") == 2
+    assert broken_links(pages / "report.html") == broken_links(pages / "comparison.html") == []
+    assert f"report: {PAGES}/report.html\n" in printed
     graph = read_table(results / "smoke-invp/seed-0/graph/stage-2/knn.arrow")
     assert graph.column_names == ["index", "neighbours", "similarities", "position"] and graph.num_rows == 1437
     assert (results / "smoke-invp/seed-0/explorer.html").stat().st_size > 10_000
+
+
+def test_each_study_keeps_its_own_pages_and_a_run_prints_no_stale_table(finished, tmp_path):
+    project, other = finished.copy(tmp_path / "project"), "config/studies/other.yaml"
+    kept = {path: path.read_bytes() for path in (project.folder / PAGES).iterdir()}
+    (project.folder / other).write_text("study: other\ntitle: Another study\nexperiments: [smoke-invp]\n")
+    words = project.snakemake("all", study=other)
+    assert "Another study" in words and "report: results/studies/other/report.html" in words
+    assert broken_links(project.folder / "results/studies/other/report.html") == []
+    assert {path: path.read_bytes() for path in (project.folder / PAGES).iterdir()} == kept and len(kept) == 9
+    assert project.planned() == project.planned(study=other) == {} and "0 faults" in project.invp("verify")
+    refused = project.snakemake("results/studies/other/summary.csv", "-n", "--force", expect=1)
+    assert "results/studies/other/summary.csv" in refused, refused
+
+    (project.folder / "results/report.html").write_text("of an older version")
+    with open(project.folder / "invp/datasets/digits.py", "a") as file:
+        file.write("\nCHANGED = 1\n")
+    words = project.snakemake("all", "--until", "prepare")
+    assert "knn.top1" not in words and "report:" not in words and (project.folder / "results/report.html").exists()
+    (warning,) = [line for line in words.splitlines() if "of an older version" in line]
+    assert "results/report.html" in warning and "may be deleted" in warning and PAGES in warning
 
 
 def test_again_it_runs_no_job(finished):

@@ -26,9 +26,9 @@ def test_a_folder_of_unlabelled_photographs_is_pretrained_on_and_reported(new_pr
     (new_project.folder / study).write_text("study: photos\nexperiments: [photos-invp]\ncolumns: [graph.mutual_share]\n")
     new_project.snakemake("all", "--config", f"data_root={tmp_path / 'data'}", study=study)
     results = new_project.folder / "results"
-    rows = list(csv.DictReader((results / "summary.csv").open()))
+    rows = list(csv.DictReader((results / "studies/photos/summary.csv").open()))
     metrics = {row["metric"] for row in rows}
     assert "loss" in metrics and "mutual_share" in metrics and "same_class_share" not in metrics
-    assert "photos-invp" in (results / "report.html").read_text()
+    assert "photos-invp" in (results / "studies/photos/report.html").read_text()
     assert (results / "photos-invp/seed-0/explorer.html").stat().st_size > 10_000
     assert "0 faults" in new_project.invp("verify")

@@ -18,7 +18,7 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.get
 from invp.plumbing.config import data_root, instance
 from invp.plumbing.experiments import experiment_names, load_study
 from invp.plumbing.errors import UserError
-from invp.plumbing.files import canonical_json
+from invp.plumbing.files import canonical_json, read_json
 from invp.plumbing.folders import EXPERIMENTS as EXPERIMENTS_OF_PACKAGE
 from invp.plumbing.plugins import load_plugin
 from invp.plumbing.provenance import code_digest, step_modules
@@ -67,7 +67,7 @@ def warn_of_other_versions():
 
 def warn_of_results_without_experiment():
     """Says which results no experiment can make again: after an experiment was renamed or removed."""
-    known = {*experiment_names(OWN_EXPERIMENTS), *experiment_names(EXPERIMENTS_OF_PACKAGE)}
+    known = {"studies", *experiment_names(OWN_EXPERIMENTS), *experiment_names(EXPERIMENTS_OF_PACKAGE)}
     lost = sorted(path.parent.name for path in Path("results").glob("*/seed-*") if path.parent.name not in known)
     if lost:
         names = ", ".join(dict.fromkeys(lost))
@@ -79,10 +79,24 @@ def warn_of_results_without_experiment():
         )
 
 
+def warn_of_an_older_versions_pages():
+    """Says which tables and pages lie where an older version had those of all studies: nothing makes them again."""
+    patterns = ("summary.*", "tables.csv", "report.html", "report.record.json", "comparison.html")
+    old = [str(path) for pattern in patterns for path in sorted(Path("results").glob(pattern))]
+    if old:
+        print(
+            f"warning: {', '.join(old)} are of an older version and may be deleted: this study's tables and pages lie in {PAGES}",
+            file=sys.stderr,
+        )
+
+
 STUDY = load_or_explain()
+PAGES = f"results/studies/{STUDY['study']}"
+os.environ.update(INVP_ON_ERROR=STUDY["on_error"])  # no param: it changes nothing that is made
 if workflow.is_main_process:
     warn_of_other_versions()
     warn_of_results_without_experiment()
+    warn_of_an_older_versions_pages()
 EXPERIMENTS = STUDY["loaded"]
 SEEDS = STUDY["seeds"]
 ALL_EVALS = sorted({name for e in EXPERIMENTS.values() for name in e["evaluations"]}) or ["none"]
@@ -176,11 +190,22 @@ def figure_files():
     return [f"{run}/figures/{figure}.png" for name, run in runs() for figure in EXPERIMENTS[name]["figures"]]
 
 
+def figure_data():
+    """The data of all figures, where a figure that was not made is listed: its data says why."""
+    return [f"{path[:-4]}.json" for path in figure_files()] if STUDY["on_error"] == "report" else []
+
+
+def is_up_to_date(path):
+    """Whether the run that ends made a file, or found nothing that would change it."""
+    return any(path in job.output and workflow.dag.noneedrun_finished(job) for job in workflow.dag.jobs)
+
+
 def show_summary():
-    path = Path("results/summary.txt")
-    if path.exists():
-        print(path.read_text(), end="")
-        print("report: results/report.html")
+    """Prints the study's table and where its report is: neither after a run that was to make something else, as `--until prepare`."""
+    if is_up_to_date(f"{PAGES}/summary.txt"):
+        print(Path(f"{PAGES}/summary.txt").read_text(), end="")
+    if is_up_to_date(f"{PAGES}/report.html"):
+        print(f"report: {PAGES}/report.html")
 
 
 def share_of_machine(w):
@@ -217,6 +242,15 @@ def refuse_double_start():
             f"SLURM jobs of an earlier start still wait or run in this folder: {' '.join(running)}. "
             f"Let them end, or cancel them (scancel {' '.join(running)}), and start again"
         )
+
+
+def try_again_if_not_made(record):
+    """Forces the job of a result that `on_error: report` let pass without being made, when the study has `stop` again.
+
+    Nothing that is tracked of the job tells: `on_error` is no part of what is made. Called while the graph of jobs is built.
+    """
+    if STUDY["on_error"] == "stop" and workflow.is_main_process and Path(record).exists() and "not_made" in read_json(record):
+        workflow.dag.forcefiles.add(record)
 
 
 # Input functions of the rules.
@@ -269,6 +303,7 @@ def has_split(dataset_id, split):
 
 def evaluate_inputs(w):
     experiment = EXPERIMENTS[w.experiment]
+    try_again_if_not_made(f"{RUN}/evals/{{eval}}/stage-{{stage}}/record.json".format(**w))
     dataset = experiment["evaluation_datasets"][w.eval]
     needs = load_plugin("evals", experiment["evaluations"][w.eval]["name"]).NEEDS
     files = {}
@@ -288,6 +323,7 @@ def evaluate_inputs(w):
 def figure_inputs(w):
     """Only what the figure's plug-in needs, so that it reruns for nothing else."""
     experiment = EXPERIMENTS[w.experiment]
+    try_again_if_not_made(f"{RUN}/figures/{{figure}}.record.json".format(**w))
     needs = load_plugin("figures", experiment["figures"][w.figure]["name"]).NEEDS
     run, stages = RUN.format(**w), experiment["stages"]
     files = {}

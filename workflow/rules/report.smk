@@ -31,19 +31,20 @@ rule summary:
     input:
         published=in_folder_or_package("config/published.yaml"),
         metrics=evaluation_metrics(),
+        figure_data=figure_data(),
         graphs=graph_summaries(),
         curves=curves(),
     output:
-        csv=report("results/summary.csv", caption="../report/summary.rst", category="Summary"),
-        table="results/summary.txt",
-        markdown="results/summary.md",
-        latex="results/summary.tex",
-        tables="results/tables.csv",
-        record="results/summary.record.json",
+        csv=report(f"{PAGES}/summary.csv", caption="../report/summary.rst", category="Summary"),
+        table=f"{PAGES}/summary.txt",
+        markdown=f"{PAGES}/summary.md",
+        latex=f"{PAGES}/summary.tex",
+        tables=f"{PAGES}/tables.csv",
+        record=f"{PAGES}/summary.record.json",
     log:
-        "results/logs/summary.log",
+        f"results/logs/summary/{STUDY['study']}.log",
     benchmark:
-        "results/benchmarks/summary.tsv"
+        f"results/benchmarks/summary/{STUDY['study']}.tsv"
     threads: 1
     resources:
         runtime=30,
@@ -64,18 +65,19 @@ rule report:
         csv=rules.summary.output.csv,
         markdown=rules.summary.output.markdown,
         metrics=evaluation_metrics(),
+        figure_data=figure_data(),
         graphs=graph_summaries(),
         curves=curves(),
         checkpoints=[f"{path.rsplit('/', 1)[0]}/record.json" for path in checkpoints()],
         figures=figure_files(),
     output:
-        page="results/report.html",
-        comparison="results/comparison.html",
-        record="results/report.record.json",
+        page=f"{PAGES}/report.html",
+        comparison=f"{PAGES}/comparison.html",
+        record=f"{PAGES}/report.record.json",
     log:
-        "results/logs/report.log",
+        f"results/logs/report/{STUDY['study']}.log",
     benchmark:
-        "results/benchmarks/report.tsv"
+        f"results/benchmarks/report/{STUDY['study']}.tsv"
     threads: 1
     resources:
         runtime=30,
