@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -192,6 +193,34 @@ def test_evaluation_batches_are_in_order_and_without_augmentation(photographs, t
     batches = list(eval_batches(shards, size=32, batch_size=5, device=CPU, mean=[0.5] * 3, std=[0.5] * 3))
     assert torch.cat([index for index, _ in batches]).tolist() == list(range(12))
     assert torch.cat([images for _, images in batches]).shape == (12, 3, 32, 32)
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from invp.plumbing.config import plugin_options
+from invp.steps import prepare
+root, count = Path(sys.argv[1]), int(sys.argv[2])
+options = plugin_options("datasets", {"name": "image_folder", "folder": "pets", "per_class": count}, "test")
+prepare.write_split(options, "train", root, root / f"out-{count}", 2)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_no_thread_holds_a_whole_shard_of_photographs(tmp_path, root):
+    """A shard of ImageNet is a gigabyte, and there are as many threads as cores."""
+    folder, rng = tmp_path / "pets" / "train" / "cat", np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    Image.fromarray(rng.integers(0, 256, (600, 600, 3), dtype=np.uint8)).save(folder / "000.jpg", quality=95)
+    for i in range(1, 300):
+        os.link(folder / "000.jpg", folder / f"{i:03d}.jpg")
+    peaks = []
+    for count in (1, 300):
+        command = [sys.executable, "-c", PEAK, str(tmp_path), str(count)]
+        peaks.append(float(subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout))
+    megabytes = 300 * (folder / "000.jpg").stat().st_size / 2**20
+    assert megabytes > 100 and peaks[1] - peaks[0] < 0.8 * megabytes, peaks
+    assert Shards(tmp_path / "out-300").encoded(299) == (folder / "299.jpg").read_bytes()
 
 
 @pytest.mark.parametrize("fault", ["short", "missing", "manifest"])

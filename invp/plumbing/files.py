@@ -67,8 +67,15 @@ def with_record(schema: pa.Schema, record: dict | None) -> pa.Schema:
 
 def write_table(path: Path, table: pa.Table, record: dict | None = None) -> None:
     """Writes an Arrow IPC file, atomically, with the record in the schema's metadata."""
-    with atomic_path(path) as temporary:
-        with pa.ipc.new_file(temporary, with_record(table.schema, record)) as writer:
+    write_tables(path, iter([table]), record)
+
+
+def write_tables(path: Path, tables: Iterator[pa.Table], record: dict | None = None) -> None:
+    """Writes tables of one schema (at least one), each as it comes, one after another into an Arrow IPC file, atomically."""
+    first = next(tables)
+    with atomic_path(path) as temporary, pa.ipc.new_file(temporary, with_record(first.schema, record)) as writer:
+        writer.write_table(first)
+        for table in tables:
             writer.write_table(table)
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,11 +16,13 @@ import pyarrow as pa
 from invp.datasets._source import BadImage, Source
 from invp.plumbing.config import data_root, instance
 from invp.plumbing.errors import UserError
-from invp.plumbing.files import canonical_json, read_json, sha256_of, write_json, write_table
+from invp.plumbing.files import canonical_json, read_json, sha256_of, write_json, write_tables
 from invp.plumbing.jobs import Job, add_workers
 from invp.plumbing.plugins import load_plugin
 from invp.plumbing.progress import Progress
 from invp.plumbing.provenance import versions
+
+AT_ONCE = 32  # photographs that a thread holds
 
 
 def loads(section: dict) -> list[str]:
@@ -54,10 +57,12 @@ def shard_table(source: Source, numbers: range) -> tuple[pa.Table, list[dict], l
             skipped.append({"index": number, "source": error.source, "reason": error.reason})
     converted = [{"source": s.source, "reason": s.converted} for s in samples if s.converted and s.converted != "short side"]
     if source.format == "uint8":
-        for sample in samples:
+        pixels = np.empty((len(samples), *source.shape), np.uint8)
+        for row, sample in enumerate(samples):
             if list(sample.image.shape) != source.shape or sample.image.dtype != np.uint8:
                 raise UserError(f"{sample.source} has shape {sample.image.shape}, where {source.shape} was expected")
-        images = pa.array([sample.image.tobytes() for sample in samples], pa.binary(math.prod(source.shape)))
+            pixels[row], sample.image = sample.image, b""  # what was copied need not be kept
+        images = pa.Array.from_buffers(pa.binary(math.prod(source.shape)), len(samples), [None, pa.py_buffer(pixels)])
     else:
         images = pa.array([sample.image for sample in samples], pa.binary())
     columns = {
@@ -74,6 +79,21 @@ def shard_table(source: Source, numbers: range) -> tuple[pa.Table, list[dict], l
     if source.targets:
         columns["targets"] = pa.array([sample.targets for sample in samples], pa.list_(pa.float32(), len(source.targets)))
     return pa.table(columns), skipped, converted
+
+
+def parts_of(source: Source, numbers: range, found: dict) -> Iterator[pa.Table]:
+    """The tables of a shard's images, a few encoded ones at a time, so that no thread holds a whole shard of photographs.
+
+    Adds the rows, the images of each class, those left out and those converted to `found`.
+    """
+    step = AT_ONCE if source.format == "encoded" else len(numbers)  # pixels are views of one block in the file
+    for start in range(0, len(numbers), step):
+        table, skipped, converted = shard_table(source, numbers[start : start + step])
+        found["rows"] += len(table)
+        found["counts"] = [a + b for a, b in zip(found["counts"], class_counts(table, len(source.classes)), strict=True)]
+        found["skipped"] += skipped
+        found["converted"] += converted
+        yield table
 
 
 def refuse(faults: list[dict]) -> None:
@@ -146,10 +166,10 @@ def write_split(options: dict, split: str, root: Path | None, out: Path, workers
         done = scratch / f"shard-{number:05d}.json"
         entry = read_json(done) if done.exists() else {}
         if entry.get("fingerprint") != fingerprint or not path.exists() or sha256_of(path) != entry["sha256"]:
-            table, skipped, converted = shard_table(source, ranges[number])
-            write_table(path, table)
-            entry = {"fingerprint": fingerprint, "file": f"shards/{path.name}", "rows": len(table), "sha256": sha256_of(path)}
-            entry |= {"counts": class_counts(table, len(source.classes)), "skipped": skipped, "converted": converted}
+            found = {"rows": 0, "counts": [0] * len(source.classes), "skipped": [], "converted": []}
+            write_tables(path, parts_of(source, ranges[number], found))
+            entry = {"fingerprint": fingerprint, "file": f"shards/{path.name}", "sha256": sha256_of(path), **found}
+            skipped = found["skipped"]
             if skipped and not source.skip_bad:
                 done.unlink(missing_ok=True)  # the images may be mended without a change of their names and sizes
             else:
