@@ -35,10 +35,24 @@ def check_root(config: Config, root: Path) -> None:
         image_folder.check_root(config, root)
 
 
+def reads_tars(config: Config, folder: Path, split: str) -> bool:
+    return not (folder / getattr(config, split)).is_dir() and (folder / TARS["train"]).exists()
+
+
+def raw_files(config: Config, root: Path, split: str) -> list[str | Path]:
+    """As of image_folder; or the split's tar and the development kit."""
+    folder = root / config.folder
+    return (
+        [folder / TARS[split], folder / DEVKIT]
+        if reads_tars(config, folder, split)
+        else image_folder.raw_files(config, root, split)
+    )
+
+
 def load(config: Config, root: Path | None, split: str) -> Source:
     """The official split, from folders if they are there, else from the tars."""
     folder = (root or Path("data")) / config.folder
-    if (folder / getattr(config, split)).is_dir() or not (folder / TARS["train"]).exists():
+    if not reads_tars(config, folder, split):
         return image_folder.load(config, root, split)
     if config.test_share or config.test_labels or config.train_labels or config.decode:
         raise UserError("test_share, train_labels, test_labels and decode are for folders of images; ImageNet is here as its tars")

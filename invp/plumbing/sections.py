@@ -118,6 +118,11 @@ class Study:
     columns: list[str] = option(["knn.top1", "linear.top1", "graph.same_class_share"], "source.metric of the printed table")
     reference: str = option("", "the experiment that the comparison holds against every other; empty: the first")
     data_root: str = option("", "folder of raw data; empty: INVP_DATA or data")
+    raw_data: str = option(
+        "check",
+        "what is done at the start about raw data that changed since it was prepared; trust: nothing",
+        choices=("check", "trust"),
+    )
 
 
 SECTIONS = {"encoder": Encoder, "head": Head, "augmentation": Augmentation, "training": Training, "graph": Graph}
