@@ -115,7 +115,7 @@ class State:
     """How the raw data of a split stands to what was prepared of it, in a word and in a line.
 
     `kind` is same; touched (other times, equal contents); changed; gone (nothing is left of it); unlisted (nothing was kept to compare
-    with); or unfinished (what was prepared is gone after a prepare that failed). `listing` is what `keep` should keep from now on.
+    with); or unfinished (a prepare that failed left nothing but the listing). `listing` is what `keep` should keep from now on.
     """
 
     kind: str
@@ -134,18 +134,19 @@ def state_of(folder: Path, options: dict, split: str, root: Path) -> State:
     Of a split that was not prepared yet, or with other options, the state is `same`: it is prepared anyway.
     """
     path, prepared = folder / FILE, (folder / "manifest.json").exists()
-    if not path.exists():
-        now = listed(options, root, split) if prepared else _listed([], root)
-        return State("unlisted", "was not listed when it was prepared", now) if len(now) else State("same")
-    if not prepared and not (folder / "record.json").exists():
+    if path.exists() and not prepared and not (folder / "record.json").exists():
         return State("unfinished", "was not prepared to the end")
-    kept = read_table(path)
-    if table_record(kept) != {"dataset": options, "split": split}:
+    if not path.exists() and not prepared:
+        return State("same")
+    kept = read_table(path) if path.exists() else SCHEMA.empty_table()
+    if path.exists() and table_record(kept) != {"dataset": options, "split": split}:
         return State("same")
     try:
         now, fault = listed(options, root, split), ""
-    except (UserError, OSError) as error:  # such as a list of labels that is gone, or has a wrong line
+    except (UserError, OSError, ValueError) as error:  # such as a list of labels that is gone, or has a wrong line
         now, fault = _listed(_paths(kept["name"].to_pylist(), root), root), f"; {error}"
+    if not path.exists():
+        return State("unlisted", "was not listed when it was prepared", now) if len(now) else State("same")
     columns = ["name", "size", "modified"]
     if not fault and kept.select(columns).equals(now.select(columns)):
         return State("same")
