@@ -144,3 +144,54 @@ def test_what_a_parent_has_can_be_taken_back(folder):
         assert emptied["evaluations"] == emptied["figures"] == {}
     renamed = load(write(folder, "renamed", extends="parent", evaluations={"svm": {"name": "knn"}}))
     assert renamed["evaluations"]["svm"] == {"name": "knn", "k": [200], "temperature": [0.07], "features": "embedding"}
+
+
+DIGITS = {"name": "digits"}
+
+
+def test_names_may_have_capitals_and_underscores(folder):
+    own = {"KNN_1": {"name": "knn"}, "linear_blocks": {}, "on_Set": {"name": "knn", "dataset": {**DIGITS, "id": "My_Digits-2"}}}
+    write(folder, "My_Run-1", extends="digits-invp", evaluations=own, figures={"Training_Curves": {"name": "training_curves"}})
+    study = load_study({"study": "s", "experiments": ["My_Run-1"]}, "s.yaml", folder)
+    loaded = study["loaded"]["My_Run-1"]
+    assert loaded["evaluations"]["KNN_1"]["name"] == "knn" and loaded["evaluations"]["linear_blocks"]["name"] == "linear_blocks"
+    assert set(study["datasets"]) == {"digits", "My_Digits-2"} and "Training_Curves" in loaded["figures"]
+
+
+def test_ids_that_differ_by_an_underscore_are_two_sets_and_a_plugins_name_keeps_its_folder(folder):
+    sets = {"one": {**DIGITS, "id": "my_set"}, "two": {**DIGITS, "id": "my-set", "test_images": 300}}
+    own = {name: {"name": "knn", "dataset": dataset} for name, dataset in sets.items()}
+    experiment = load(write(folder, "x", extends="digits-invp", evaluations=own))
+    assert experiment["datasets"]["my_set"]["test_images"] == 360 and experiment["datasets"]["my-set"]["test_images"] == 300
+    assert (
+        load(write(folder, "y", extends="digits-invp", dataset={"name": "image_folder", "folder": "a"}))["dataset_id"]
+        == "image-folder"
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"evaluations": {"KNN": {"name": "knn"}}},
+        {"figures": {"Training-Curves": {"name": "training_curves"}}},
+        {"evaluations": {"other": {"name": "knn", "dataset": {**DIGITS, "id": "Digits"}}}},
+    ],
+)
+def test_names_that_differ_by_case_alone_are_refused(content, folder):
+    write(folder, "one", extends="digits-invp", **content)
+    with pytest.raises(UserError, match="differ by capital letters alone"):
+        load_study({"study": "s", "experiments": ["one"]}, "s.yaml", folder)
+
+
+def test_experiments_that_differ_by_case_alone_are_refused(folder):
+    write(folder, "Digits-Invp", extends="digits-invp", title="Other")
+    with pytest.raises(UserError, match="'digits-invp' and 'Digits-Invp' differ by capital letters alone"):
+        load_study({"study": "s", "experiments": ["digits-invp", "Digits-Invp"]}, "s.yaml", folder)
+
+
+@pytest.mark.parametrize("name", ["_x", "-x", "a b", "a/b", "a.b", "ä", "", "a\n"])
+def test_other_names_are_refused(name, folder):
+    with pytest.raises(UserError, match="holds letters"):
+        load(write(folder, "x", extends="digits-invp", evaluations={name: {"name": "knn"}}))
+    with pytest.raises(UserError, match="holds letters"):
+        load(write(folder, "x", extends="digits-invp", dataset={**DIGITS, "id": name}))

@@ -34,6 +34,20 @@ def check_voc_root(config: VOCConfig, root: Path) -> None:
         needed(root / config.folder / part, "PASCAL VOC", f"{config.folder}/{{JPEGImages,Annotations,ImageSets/Main}}")
 
 
+def names_in(listed: Path) -> list[str]:
+    """The names of images in a list."""
+    return [line.split()[0] for line in listed.read_text().splitlines() if line.strip()]
+
+
+def raw_voc(config: VOCConfig, root: Path, split: str) -> list[Path]:
+    """The list of a split, and the images and annotations that it names."""
+    folder = root / config.folder
+    listed = folder / "ImageSets" / "Main" / f"{getattr(config, split)}.txt"
+    names = names_in(listed)
+    images, annotations = ([folder / part.format(name) for name in names] for part in ("JPEGImages/{}.jpg", "Annotations/{}.xml"))
+    return [listed, *images, *annotations]
+
+
 def objects_of(path: Path, classes: list[str]) -> dict:
     """The objects of an annotation as fields of Sample. VOC counts pixels from 1 and includes the ends: (1, 1, 10, 10) is (0, 0, 10, 10) here."""
     try:
@@ -64,7 +78,7 @@ def load_voc(config: VOCConfig, root: Path | None, split: str) -> Source:
     folder = (root or Path("data")) / config.folder
     name = getattr(config, split)
     listed = needed(folder / "ImageSets" / "Main" / f"{name}.txt", f"split {split}", "a list of names")
-    names = [line.split()[0] for line in listed.read_text().splitlines() if line.strip()]
+    names = names_in(listed)
     annotations = [folder / "Annotations" / f"{name}.xml" for name in names]
     files = files_under(folder / "JPEGImages", [f"{name}.jpg" for name in names], None)
     source = source_of_files(

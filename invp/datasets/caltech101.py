@@ -4,15 +4,17 @@ There is no official split: `train_per_class` images of each class, chosen by `s
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from invp.datasets._listing import images_under
+from invp.datasets._listing import ENDINGS, images_under
 from invp.datasets._photos import PhotoConfig, files_under, needed, source_of_files
 from invp.datasets._source import Source, balanced
 from invp.plumbing.options import option
+from invp.plumbing.raw_data import below
 
 SPLITS = ("train", "test")
 
@@ -27,6 +29,11 @@ class Config(PhotoConfig):
 
 def check_root(config: Config, root: Path) -> None:
     needed(root / config.folder, "Caltech-101", "a folder of images a class")
+
+
+def raw_files(config: Config, root: Path, split: str) -> Iterator[str]:
+    """All images: either split is a seeded part of them."""
+    return below(root / config.folder, ENDINGS)
 
 
 def load(config: Config, root: Path | None, split: str) -> Source:

@@ -12,6 +12,7 @@ from invp.datasets import parquet
 from invp.datasets._pixels import source_of
 from invp.datasets._source import BaseConfig, Source
 from invp.plumbing.errors import UserError
+from invp.plumbing.raw_data import below
 
 SPLITS = ("train", "test")
 
@@ -28,6 +29,11 @@ def check_root(config: Config, root: Path) -> None:
             f"CIFAR-10 was not found under {root}: expected cifar10/train-*.parquet or cifar-10-batches-py/; "
             "set INVP_DATA (or data_root in the profile) to the folder that holds it"
         )
+
+
+def raw_files(config: Config, root: Path, split: str) -> list[str]:
+    """All files of either layout that is there."""
+    return [*below(root / "cifar10"), *below(root / "cifar-10-batches-py")]
 
 
 def load(config: Config, root: Path | None, split: str) -> Source:

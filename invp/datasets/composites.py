@@ -16,6 +16,7 @@ from invp.datasets._photos import needed
 from invp.datasets._source import BaseConfig, Sample, Source
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
+from invp.plumbing.raw_data import below
 
 SPLITS = ("train", "test")
 TARGETS = ("x", "y", "size", "rotation", "variation")
@@ -43,6 +44,11 @@ class Config(BaseConfig):
 def check_root(config: Config, root: Path) -> None:
     for folder in filter(None, (config.cutouts, config.backgrounds)):
         needed(root / folder, "composites", "folders of images")
+
+
+def raw_files(config: Config, root: Path, split: str) -> list[str]:
+    """All cut-outs and backgrounds: either split is a seeded part of them."""
+    return [path for folder in filter(None, (config.cutouts, config.backgrounds)) for path in below(root / folder, ENDINGS)]
 
 
 def _images(folder: Path) -> list[Path]:

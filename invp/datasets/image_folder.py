@@ -14,6 +14,7 @@ from invp.datasets._photos import PhotoConfig, as_pixels, files_under, needed, s
 from invp.datasets._source import Source
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
+from invp.plumbing.raw_data import below
 
 SPLITS = ("train", "test", "val", "unlabelled")
 
@@ -70,6 +71,21 @@ def check_root(config: Config, root: Path) -> None:
     if config.test_share and (config.test_labels or (root / config.folder / config.test).exists()):
         where = root / config.folder / (config.test_labels or config.test)
         raise UserError(f"test_share is {config.test_share:g}, but there is a test split, {where}; set test_share: 0")
+
+
+def raw_files(config: Config, root: Path, split: str) -> list[str | Path]:
+    """The folders and images of a split, or its list and the images that it names; of other splits than train also whence the classes are."""
+    place = "train" if split == "test" and config.test_share else split
+    base = root / config.folder
+    folder, listed = base / getattr(config, place), getattr(config, f"{place}_labels", "")
+    if listed:
+        found = [base / listed, *(f"{folder}/{name}" for name in read_labels(base / listed)[0])]
+    else:
+        found = [path for name in config.classes or [""] for path in below(folder / name, ENDINGS)]
+    if place != "train" and not config.classes:
+        train = base / config.train
+        found += [base / config.train_labels] if config.train_labels else [train / name for name in folders_in(train)]
+    return found
 
 
 def images_of(config: Config, root: Path, split: str, ignored: Counter) -> Found:

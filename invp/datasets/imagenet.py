@@ -31,14 +31,37 @@ class Config(image_folder.Config):
 
 
 def check_root(config: Config, root: Path) -> None:
-    if not (root / config.folder / TARS["train"]).exists():
-        image_folder.check_root(config, root)
+    folder = root / config.folder
+    if (folder / TARS["train"]).exists():
+        return
+    for place in (folder / config.train, folder):
+        if tars := sorted(path.name for path in place.glob("n*.tar")):
+            raise UserError(
+                f"{place} holds the tars of {len(tars)} classes ({tars[0]}, ...), which are not read; unpack each into a folder of its name "
+                f"in {folder / config.train}, or put the original {TARS['train']} into {folder}"
+            )
+    image_folder.check_root(config, root)
+
+
+def reads_tars(config: Config, folder: Path, split: str) -> bool:
+    return not (folder / getattr(config, split)).is_dir() and (folder / TARS["train"]).exists()
+
+
+def raw_files(config: Config, root: Path, split: str) -> list[str | Path]:
+    """As of image_folder; or the split's tar and the development kit."""
+    folder = root / config.folder
+    return (
+        [folder / TARS[split], folder / DEVKIT]
+        if reads_tars(config, folder, split)
+        else image_folder.raw_files(config, root, split)
+    )
 
 
 def load(config: Config, root: Path | None, split: str) -> Source:
     """The official split, from folders if they are there, else from the tars."""
     folder = (root or Path("data")) / config.folder
-    if (folder / getattr(config, split)).is_dir() or not (folder / TARS["train"]).exists():
+    if not reads_tars(config, folder, split):
+        check_root(config, root or Path("data"))
         return image_folder.load(config, root, split)
     if config.test_share or config.test_labels or config.train_labels or config.decode:
         raise UserError("test_share, train_labels, test_labels and decode are for folders of images; ImageNet is here as its tars")

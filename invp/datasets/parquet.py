@@ -57,6 +57,11 @@ def check_root(config: Config, root: Path) -> None:
     files_of(root / config.folder, "train")
 
 
+def raw_files(config: Config, root: Path, split: str) -> list[Path]:
+    """The split's files, and those of train, which know the classes."""
+    return [*found_in(root / config.folder, split), *found_in(root / config.folder, "train")]
+
+
 def class_names(folder: Path, label: str) -> list[str]:
     """The classes of every split, from train: of Hugging Face's features, its metadata's `classes`, or its numbers."""
     files = [pq.ParquetFile(path, memory_map=True) for path in files_of(folder, "train")]

@@ -29,6 +29,13 @@ def check_root(config: Config, root: Path) -> None:
         needed(root / config.folder / part, "Places205", f"{config.folder}/{{{config.images},{config.train},{config.test}}}")
 
 
+def raw_files(config: Config, root: Path, split: str) -> list[str | Path]:
+    """The split's list and its images; and the list of train, which knows the classes."""
+    folder = root / config.folder
+    names, _ = _listed(folder / getattr(config, split))
+    return [folder / getattr(config, split), folder / config.train, *(f"{folder}/{config.images}/{name}" for name in names)]
+
+
 def load(config: Config, root: Path | None, split: str) -> Source:
     """The official list; the classes' names are those of the folders of the training list."""
     folder = (root or Path("data")) / config.folder

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from invp.datasets._photos import PhotoConfig, files_under, needed, source_of_files
 from invp.datasets._source import Source
+from invp.plumbing.raw_data import below
 
 SPLITS = ("train", "test")
 LISTS = {"train": ("devkit/cars_train_annos.mat", "cars_train"), "test": ("cars_test_annos_withlabels.mat", "cars_test")}
@@ -20,6 +21,13 @@ def check_root(config: Config, root: Path) -> None:
         needed(
             root / "stanford_cars" / part, "Stanford Cars", "stanford_cars/{devkit,cars_train,cars_test,...} as torchvision has it"
         )
+
+
+def raw_files(config: Config, root: Path, split: str) -> list[str]:
+    """The split's list, the classes, and the folder of the split's images."""
+    folder = root / "stanford_cars"
+    listed, images = LISTS[split]
+    return [f"{folder}/{listed}", f"{folder}/devkit/cars_meta.mat", *below(folder / images)]
 
 
 def load(config: Config, root: Path | None, split: str) -> Source:

@@ -18,6 +18,12 @@ def check_root(config: Config, root: Path) -> None:
     expect("STL-10", root, "stl10_binary")
 
 
+def raw_files(config: Config, root: Path, split: str) -> list[Path]:
+    """The split's images and labels, and the names of classes."""
+    name = "unlabeled" if split == "unlabelled" else split
+    return [root / "stl10_binary" / file for file in (f"{name}_X.bin", f"{name}_y.bin", "class_names.txt", "fold_indices.txt")]
+
+
 def load(config: Config, root: Path | None, split: str) -> Source:
     """The official split as pixels; the unlabelled images have no label."""
     from torchvision.datasets import STL10

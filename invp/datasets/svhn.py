@@ -18,6 +18,11 @@ def check_root(config: Config, root: Path) -> None:
     expect("SVHN", root, "train_32x32.mat")
 
 
+def raw_files(config: Config, root: Path, split: str) -> list[Path]:
+    """The split's file."""
+    return [root / f"{split}_32x32.mat"]
+
+
 def load(config: Config, root: Path | None, split: str) -> Source:
     """The official split as pixels; the class is the digit."""
     from torchvision.datasets import SVHN

@@ -9,9 +9,10 @@ import numpy as np
 from invp.datasets._listing import shared
 from invp.datasets._photos import files_under, needed, source_of_files
 from invp.datasets._source import Source
-from invp.datasets._voc import VOCConfig, load_voc, objects_of
+from invp.datasets._voc import VOCConfig, load_voc, objects_of, raw_voc
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
+from invp.plumbing.raw_data import below
 
 SPLITS = ("train", "test", "val")
 LAYOUT = "{folder}/{JPEGImages,Annotations} and, if there are splits, ImageSets/Main"
@@ -41,6 +42,15 @@ def has_split(config: Config, root: Path, split: str) -> bool:
 def check_root(config: Config, root: Path) -> None:
     for part in ("JPEGImages", "Annotations"):
         needed(root / config.folder / part, "a set in VOC's layout", LAYOUT)
+
+
+def raw_files(config: Config, root: Path, split: str) -> list[str | Path]:
+    """A list with its images and annotations, and all annotations where these know the classes; without lists all images too."""
+    folder = root / config.folder
+    found = (
+        raw_voc(config, root, split) if has_lists(config, root) else [*below(folder / "JPEGImages"), *below(folder / "Annotations")]
+    )
+    return found if config.classes else [*found, *below(folder / "Annotations")]
 
 
 def classes_in(annotations: list[Path]) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from invp.datasets._photos import PhotoConfig
 from invp.datasets._source import Sample, Source
-from invp.datasets._voc import VOCConfig, check_voc_root, load_voc
+from invp.datasets._voc import VOCConfig, check_voc_root, load_voc, raw_voc
 from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
@@ -29,10 +29,17 @@ def check_root(config: Config, root: Path) -> None:
         check_voc_root(part, root)
 
 
+def years_of(config: Config, split: str) -> list[VOCConfig]:
+    return parts(config) if split == "train" else parts(config)[:1]
+
+
+def raw_files(config: Config, root: Path, split: str) -> list[Path]:
+    return [path for part in years_of(config, split) for path in raw_voc(part, root, split)]
+
+
 def load(config: Config, root: Path | None, split: str) -> Source:
     """The years after one another; an image's source begins with its year."""
-    years = parts(config) if split == "train" else parts(config)[:1]
-    sources = [load_voc(part, root, split) for part in years]
+    sources = [load_voc(part, root, split) for part in years_of(config, split)]
 
     def read(number: int) -> Sample:
         for year, source in zip(("2007", "2012"), sources, strict=False):

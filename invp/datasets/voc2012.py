@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from invp.datasets._source import Source
-from invp.datasets._voc import VOCConfig, check_voc_root, load_voc
+from invp.datasets._voc import VOCConfig, check_voc_root, load_voc, raw_voc
 from invp.plumbing.options import option
 
 SPLITS = ("train", "test", "val")
@@ -21,6 +21,10 @@ class Config(VOCConfig):
 
 def check_root(config: Config, root: Path) -> None:
     check_voc_root(config, root)
+
+
+def raw_files(config: Config, root: Path, split: str) -> list[Path]:
+    return raw_voc(config, root, split)
 
 
 def load(config: Config, root: Path | None, split: str) -> Source:

@@ -1,6 +1,7 @@
 """Experiments and studies: reading their files and checking them in full, before any job starts."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from invp.plumbing.folders import EXPERIMENTS
 from invp.plumbing.plugins import load_plugin, nearest, plugin_names
 from invp.plumbing.sections import SECTIONS, Study, Weights
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+NAMES = "holds letters (a-z, A-Z), digits, '-' and '_', and begins with a letter or a digit"
 PLUGIN_SECTIONS = ("dataset", "objective")
 PLUGIN_TABLES = {"evaluations": "evals", "figures": "figures"}
 PLAIN = ("title", "description", "stages", "weights", "evaluate_stages")
@@ -37,14 +39,24 @@ def read_yaml(path: Path) -> dict:
     return value
 
 
+def _refuse_alike(names: Iterable[str], where: str) -> None:
+    """UserError for two names that differ by case alone: to some file systems the folders of their results are one."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise UserError(
+                f"{where}: '{other}' and '{name}' differ by capital letters alone, and some disks take them for one; rename one"
+            )
+
+
 def _dataset(options: Any, where: str) -> tuple[str, dict]:
-    """The identifier, which names a folder of results, and the checked options of a data set; `id` defaults to `name`."""
+    """The identifier, which names a folder of results, and the checked options of a data set; `id` defaults to `name`, with '-' for '_'."""
     options = dict(options) if isinstance(options, dict) else options
-    identifier = options.pop("id", options.get("name")) if isinstance(options, dict) else None
+    identifier = options.pop("id", None) if isinstance(options, dict) else None
     checked = plugin_options("datasets", options, where)
-    identifier = str(identifier).replace("_", "-")
+    identifier = checked["name"].replace("_", "-") if identifier is None else str(identifier)
     if not NAME.fullmatch(identifier):
-        raise UserError(f"{where}: an id holds a-z, 0-9 and '-', unlike '{identifier}'")
+        raise UserError(f"{where}: an id {NAMES}, unlike '{identifier}'")
     return identifier, checked
 
 
@@ -161,7 +173,7 @@ def _plugin_table(key: str, table: Any, experiment: dict, path: Path) -> dict[st
             continue
         where = f"{path}, section '{key}.{name}'"
         if not NAME.fullmatch(str(name)):
-            raise UserError(f"{where}: a name holds a-z, 0-9 and '-'")
+            raise UserError(f"{where}: a name {NAMES}, unlike '{name}'")
         if not isinstance(options, dict):
             raise UserError(f"{where} must map options to values, not be {options!r}; {{}} for the defaults")
         options = {"name": name.replace("-", "_"), **options}
@@ -173,6 +185,7 @@ def _plugin_table(key: str, table: Any, experiment: dict, path: Path) -> dict[st
                 raise UserError(f"{where}: data set '{dataset_id}' has other options elsewhere; give one of them an 'id'")
             experiment["evaluation_datasets"][name] = dataset_id
         result[name] = plugin_options(PLUGIN_TABLES[key], options, where)
+    _refuse_alike(result, f"{path}, section '{key}'")
     return result
 
 
@@ -192,7 +205,8 @@ def load_study(config: dict, where: str, experiments: Path) -> dict:
         if name not in names:
             raise UserError(f"{where}: there is no experiment '{name}' in {experiments}{nearest(name, names)}")
         if not NAME.fullmatch(name):
-            raise UserError(f"{where}: an experiment's name holds a-z, 0-9 and '-', unlike '{name}'")
+            raise UserError(f"{where}: an experiment's name {NAMES}, unlike '{name}'")
+    _refuse_alike(study["experiments"], where)
     if study["reference"] and study["reference"] not in study["experiments"]:
         others = nearest(study["reference"], study["experiments"])
         raise UserError(f"{where}: reference '{study['reference']}' is no experiment of the study{others}")
@@ -208,6 +222,7 @@ def load_study(config: dict, where: str, experiments: Path) -> dict:
                     f"{experiments / name}.yaml: data set '{dataset_id}' has other options in another experiment of this study; "
                     "give one of them an 'id'"
                 )
+    _refuse_alike(study["datasets"], f"{where}, ids of data sets")
     _refuse_equal_trainings(loaded, where)
     study["loaded"] = loaded
     return study

@@ -123,6 +123,11 @@ class Study:
         choices=("stop", "report"),
     )
     data_root: str = option("", "folder of raw data; empty: INVP_DATA or data")
+    raw_data: str = option(
+        "check",
+        "what is done at the start about raw data that changed since it was prepared; trust: nothing",
+        choices=("check", "trust"),
+    )
 
 
 SECTIONS = {"encoder": Encoder, "head": Head, "augmentation": Augmentation, "training": Training, "graph": Graph}

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from invp.datasets._source import BadImage, Source
+from invp.plumbing import raw_data
 from invp.plumbing.config import data_root, instance
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json, read_json, sha256_of, write_json, write_tables
@@ -41,9 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(job: Job) -> None:
-    """Writes the split beside the manifest that the job names; raw data lies in INVP_DATA."""
-    section, out = job.section, job.outputs["manifest"].parent
-    write_split(section["dataset"], section["split"], data_root(), out, job.arguments.workers, job.code)
+    """Writes the split beside the manifest that the job names, and which raw data it was; that lies in INVP_DATA.
+
+    The listing is made before anything is read, and kept when all is written: the raw data of a prepare that failed has changed still.
+    """
+    options, split, root, out = job.section["dataset"], job.section["split"], data_root(), job.outputs["manifest"].parent
+    listing = raw_data.listed(options, root, split)
+    write_split(options, split, root, out, job.arguments.workers, job.code)
+    raw_data.keep(out, options, split, raw_data.with_contents(listing, root))
 
 
 def shard_table(source: Source, numbers: range) -> tuple[pa.Table, list[dict], list[dict]]:

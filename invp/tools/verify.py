@@ -7,8 +7,10 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from invp.plumbing.config import data_root
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json, sha256_of
+from invp.plumbing.raw_data import FILE, state_of
 from invp.plumbing.records import checked_record, is_as_used, records_under
 
 # What the workflow keeps beside its artifacts and makes again at will.
@@ -50,10 +52,20 @@ def _input_fault(entry: dict, path: Path, digest: Callable[[Path], str]) -> str:
     return f"stale      {file} changed after {path} used it"
 
 
+def _raw_fault(path: Path, section: dict) -> str:
+    """What is wrong with the raw data of the split whose record lies at `path`, or ''; raw data that is gone was an input, which may be."""
+    try:
+        state = state_of(path.parent, section["dataset"], section["split"], data_root())
+    except UserError as error:
+        return f"damaged    {error}"
+    return f"stale      {path.parent}: its raw data {state.text}" if state.prepares else ""
+
+
 def faults_of(folder: Path) -> tuple[list[str], int]:
     """A line for every fault below a results folder, and the number of artifacts that were looked at.
 
-    Found are files that are missing, cut short or altered, inputs that changed after they were used, and files that no record knows.
+    Found are files that are missing, cut short or altered, inputs and raw data that changed after they were used, and files that no
+    record knows.
     """
     faults, known, looked = [], set(), 0
     digest = cache(sha256_of)  # an input is another record's output
@@ -71,8 +83,8 @@ def faults_of(folder: Path) -> tuple[list[str], int]:
         faults += [_input_fault(entry, path, digest) for entry in record["inputs"].values()]
         if record["step"] == "prepare" and (manifest := path.parent / "manifest.json").exists():
             lines, named = _shard_faults(manifest)
-            faults += lines
-            known |= named
+            faults += [*lines, _raw_fault(path, record["section"])]
+            known |= {*named, path.with_name(FILE).resolve()}
     faults += _orphans(Path(folder), known)
     return sorted(set(filter(None, faults))), looked
 

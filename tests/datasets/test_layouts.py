@@ -14,7 +14,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from invp.data.shards import Shards
+from invp.datasets import imagenet
 from invp.plumbing.config import plugin_options
+from invp.plumbing.errors import UserError
 from invp.plumbing.plugins import plugin_names
 from invp.steps import prepare
 
@@ -380,3 +382,14 @@ def test_a_subset_of_classes(tmp_path):
     shards = Shards(tmp_path / "out")
     assert shards.classes == ["n03", "n01"] and shards.labels.tolist() == [0, 0, 1, 1]
     assert shards.encoded(2) == made["train"][0][0]
+
+
+@pytest.mark.parametrize("place", ["imagenet", "imagenet/train"])
+def test_imagenets_tars_of_classes_are_refused_with_what_to_do(place, tmp_path):
+    write(tmp_path / place / "n01440764.tar", b"x")
+    write(tmp_path / place / "n01443537.tar", b"x")
+    options = plugin_options("datasets", {"name": "imagenet"}, "test")
+    with pytest.raises(UserError, match="holds the tars of 2 classes .n01440764.tar, ....*unpack each into a folder of its name"):
+        imagenet.check_root(imagenet.Config(), tmp_path)
+    with pytest.raises(UserError, match="unpack each"):
+        prepare.write_split(options, "train", tmp_path, tmp_path / "out", 1)

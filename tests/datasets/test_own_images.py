@@ -214,3 +214,17 @@ def test_a_link_that_leads_nowhere_or_above_itself_is_named(root):
     (root / "mine/train/a/2.png").symlink_to(root / "gone.png")
     with pytest.raises(UserError, match="a/2.png is a link to a file that does not exist"):
         prepared(root)
+
+
+def test_a_list_of_labels_for_validation(root):
+    for i in range(3):
+        image(root / f"mine/train/{'ab'[i % 2]}/{i}.png", i)
+        image(root / f"mine/val/{i}.png", 100 + i)
+    (root / "mine/val.csv").write_text("file,label\n2.png,a\n0.png,b\n")
+    shards = prepared(root, "val", val_labels="val.csv")
+    assert shards.sources() == ["2.png", "0.png"] and shards.labels.tolist() == [0, 1] and shards.classes == ["a", "b"]
+    (root / "mine/val.csv").write_text("2.png,a\n0.png,z\n")
+    with pytest.raises(UserError, match="z is a class that .*mine/train does not have"):
+        prepared(root, "val", val_labels="val.csv")
+    with pytest.raises(UserError, match="none.csv does not exist: val_labels is expected as a CSV or .jsonl"):
+        prepared(root, "val", val_labels="none.csv")

@@ -198,3 +198,13 @@ def test_snakemakes_own_report_holds_summary_and_figures(finished, tmp_path):
     with zipfile.ZipFile(project.folder / "made.zip") as archive:
         names = archive.namelist()
     assert any(name.endswith("summary.csv") for name in names) and any(name.endswith("training-curves.png") for name in names)
+
+
+def test_names_with_capitals_and_underscores_make_files_of_these_names(new_project):
+    own = "{A_knn: {name: knn, dataset: {name: digits, id: My_Digits}}, linear: false, knn: false}"
+    (new_project.folder / "config/experiments/My_Run-1.yaml").write_text(f"extends: smoke-invp\nevaluations: {own}\n")
+    (new_project.folder / "config/studies/own.yaml").write_text("study: own\nexperiments: [My_Run-1]\ncolumns: [A_knn.top1]\n")
+    printed = new_project.snakemake("all", "-n", "-p", study="config/studies/own.yaml")
+    for path in ("My_Run-1/seed-0/evals/A_knn/stage-2/metrics.json", "My_Run-1/seed-0/features/stage-2/My_Digits-test.arrow"):
+        assert f"results/{path}" in printed
+    assert jobs_in(printed)["prepare"] == 3

@@ -36,17 +36,28 @@ def load_or_explain():
     try:
         study = load_study(config, where, OWN_EXPERIMENTS)
         for dataset_id, dataset in study["datasets"].items():
-            check_data_path(dataset_id, dataset)
+            check_data_path(study, dataset_id, dataset)
         return study
     except UserError as error:
         # A traceback would hide the one line that helps; Snakemake prints this as it is.
         raise WorkflowError(str(error))
 
 
-def check_data_path(dataset_id, dataset):
+def used_splits(study, dataset_id):
+    """The splits of a set without which a study cannot be made."""
+    for experiment in study["loaded"].values():
+        if dataset_id in experiment["evaluation_datasets"].values():
+            return ["train", "test"]
+        figures = [load_plugin("figures", figure["name"]).NEEDS for figure in experiment["figures"].values()]
+        if dataset_id == experiment["dataset_id"] and any("features" in needs for needs in figures):
+            return ["train", "test"]
+    return ["train"]
+
+
+def check_data_path(study, dataset_id, dataset):
     """Fails before any job starts if raw data is missing that no prepared shards replace."""
     plugin = load_plugin("datasets", dataset["name"])
-    missing = [s for s in plugin.SPLITS if not Path(f"results/datasets/{dataset_id}/{s}/manifest.json").exists()]
+    missing = [s for s in used_splits(study, dataset_id) if not Path(f"results/datasets/{dataset_id}/{s}/manifest.json").exists()]
     if missing and hasattr(plugin, "check_root"):
         plugin.check_root(instance(plugin.Config, dataset), data_root())
 

@@ -1,4 +1,6 @@
 rule prepare:
+    input:
+        raw_data_as_it_was,
     output:
         manifest="results/datasets/{dataset}/{split}/manifest.json",
         shards=directory("results/datasets/{dataset}/{split}/shards"),
@@ -20,5 +22,7 @@ rule prepare:
 
 
 if workflow.workflow_settings.cache is not None:
-    # With `--cache prepare` shards are shared between clones and users; Snakemake caches no rule that has a benchmark.
+    # With `--cache prepare` shards are shared between clones and users; Snakemake caches no rule that has a benchmark. What was made of
+    # other raw data is another entry of the cache.
     workflow.get_rule("prepare")._benchmark = None
+    workflow.get_rule("prepare").set_params(raw_data=fingerprint_of_raw_data)
