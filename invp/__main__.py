@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from invp.plumbing.errors import UserError
+from invp.plumbing.errors import AGAIN, UserError
 from invp.plumbing.plugins import PACKAGE, load_plugin, plugin_names
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def _parsed(argv: list[str]) -> tuple[argparse.Namespace, str, ModuleType]:
             own.add_argument("--code", help="the code digest that was planned; another one is an error")
             own.add_argument("--input", type=_pair, nargs="*", default=[], metavar="NAME=PATH", help="inputs, by name")
             own.add_argument("--output", type=_pair, nargs="+", required=True, metavar="NAME=PATH", help="outputs, by name")
+            own.add_argument("--log", type=Path, help="the file that this is written into, to keep that of each try")
+            own.add_argument("--attempt", type=int, default=1, help="the number of this try (default: 1)")
         if hasattr(module, "add_arguments"):
             module.add_arguments(own)
     arguments = parser.parse_args(argv)
@@ -94,9 +96,14 @@ def _run_step(arguments: argparse.Namespace, step: ModuleType) -> int:
     from invp.plumbing.launch import run_processes
     from invp.plumbing.provenance import code_digest, step_modules
     from invp.plumbing.records import check_inputs, write_record
+    from invp.plumbing.tries import drop_log, keep_log, lasting_mistake
 
     name, started = arguments.command, time.time()
     worker = "INVP_WORKER" in os.environ  # one of several processes of a job that another one launched
+    if arguments.log and not worker:
+        keep_log(arguments.log, arguments.attempt)
+        if mistake := lasting_mistake(arguments.log, arguments.attempt):
+            raise UserError(mistake)
     try:
         section = json.loads(arguments.section)
     except json.JSONDecodeError as error:
@@ -126,6 +133,8 @@ def _run_step(arguments: argparse.Namespace, step: ModuleType) -> int:
             status, reason = _status_and_reason(step, job)
     if status == 0:
         write_record(record, job, started, reason)
+        if arguments.log:
+            drop_log(arguments.log, arguments.attempt)
     return status
 
 
@@ -171,7 +180,7 @@ def main() -> int:
     except OSError as error:
         if error.errno not in MENDED:
             raise
-        print(f"error: {error}: {MENDED[error.errno]}, then start again", file=sys.stderr)
+        print(f"error: {error}: {MENDED[error.errno]}, {AGAIN}", file=sys.stderr)
         return 2
 
 

@@ -3,7 +3,7 @@ import os
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from invp.plumbing.errors import UserError
@@ -35,6 +35,7 @@ def test_nan_is_not_written_as_json(tmp_path):
     assert not (tmp_path / "a.json").exists()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.recursive(st.integers() | st.text() | st.booleans() | st.none(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)))
 def test_canonical_json_forgets_only_the_order_of_keys(value):
     def turned(v):
@@ -46,7 +47,7 @@ def test_canonical_json_forgets_only_the_order_of_keys(value):
     assert json.loads(canonical_json(value)) == value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_mutated_table_is_right_or_a_clear_error(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("fuzz")

@@ -16,10 +16,17 @@ from invp.plumbing.errors import UserError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it, flushed to disk, when the block ends without an error."""
+    """A temporary path beside `path` that replaces it, flushed to disk, when the block ends without an error.
+
+    What a process of this machine left there that was killed while it wrote is removed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    own = f".{path.name}.{os.uname().nodename}-"
+    for other in path.parent.iterdir():
+        if other.name.startswith(own) and other.suffix == ".tmp" and not _lives(other.name.removeprefix(own)[:-4]):
+            other.unlink(missing_ok=True)
+    temporary = path.with_name(f"{own}{os.getpid()}.tmp")
     try:
         yield temporary
         with open(temporary, "rb+") as written:
@@ -27,6 +34,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _lives(pid: str) -> bool:
+    """Whether a process of this machine has the number, or what stands in its place is none."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):
+        pass
+    return True
 
 
 # A list without text, lists or objects, as json.dumps indents it: an entry a line.

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from invp.plumbing.errors import UserError
+from invp.plumbing.errors import AGAIN, UserError
 from invp.training.checkpoint import load_checkpoint
 from invp.training.distributed import Group, on_any_process, said_by_first
 
@@ -29,7 +29,7 @@ def state_to_resume(path: Path, fingerprint: str, group: Group) -> dict | None:
         own = f" (process {group.rank}: {reason})" if reason else ""
         raise UserError(
             f"{path}: not every process reads there what the first one does, epoch {place[0] + 1} after step {place[1]}{own}. "
-            "All nodes need the same results folder, on a file system that shows them the same files"
+            f"Give all nodes the same results folder, on a file system that shows them the same files, {AGAIN}"
         )
     return state
 

@@ -21,7 +21,12 @@ from invp.plumbing.files import read_table, write_table
 from invp.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+QUICK = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=True,
+)
 
 
 def mutated(content: bytes, seed: int) -> bytes:

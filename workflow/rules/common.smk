@@ -230,6 +230,11 @@ def share_of_machine(w):
         return 1  # a cluster, whose profile sets no threads: nothing says how many cores a node has
 
 
+def attempt_of(w, attempt):
+    """The number of a job's try, which tells it whether the one before was ended by a mistake that another try cannot mend."""
+    return attempt
+
+
 def pretrain_minutes(w):
     """The minutes that a pretraining asks for: the longest it may, or what is left of one that saved and left."""
     asked = workflow.resource_settings.overwrite_resources.get("pretrain", {}).get("max_runtime")

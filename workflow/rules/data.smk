@@ -11,6 +11,7 @@ rule prepare:
         "results/benchmarks/prepare/{dataset}-{split}.tsv"
     threads: share_of_machine
     resources:
+        attempt=attempt_of,
         runtime=240,
         mem_mb=4000,
     params:
@@ -18,7 +19,8 @@ rule prepare:
         code=code("prepare"),
     shell:
         "python -m invp prepare --section {params.section:q} --code {params.code} --workers {threads}"
-        " --output manifest={output.manifest} record={output.record} > {log} 2>&1"
+        " --output manifest={output.manifest} record={output.record}"
+        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
 
 
 if workflow.workflow_settings.cache is not None:

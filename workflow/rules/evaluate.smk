@@ -10,6 +10,7 @@ rule evaluate:
         "results/benchmarks/evaluate/{experiment}-seed-{seed}-{eval}-stage-{stage}.tsv"
     threads: share_of_machine
     resources:
+        attempt=attempt_of,
         runtime=720,
         mem_mb=8000,
         gpu=0,
@@ -19,4 +20,5 @@ rule evaluate:
         inputs=inputs,
     shell:
         "python -m invp evaluate --section {params.section:q} --code {params.code} --input {params.inputs} --workers {threads}"
-        " --output metrics={output.metrics} record={output.record} > {log} 2>&1"
+        " --output metrics={output.metrics} record={output.record}"
+        " --log {log} --attempt {resources.attempt} > {log} 2>&1"

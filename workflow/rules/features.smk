@@ -11,6 +11,7 @@ rule features:
         "results/benchmarks/features/{experiment}-seed-{seed}-stage-{stage}-{dataset}-{split}.tsv"
     threads: share_of_machine
     resources:
+        attempt=attempt_of,
         runtime=240,
         mem_mb=8000,
         gpu=0,
@@ -20,4 +21,5 @@ rule features:
         inputs=inputs,
     shell:
         "python -m invp features --section {params.section:q} --code {params.code} --input {params.inputs} --workers {threads}"
-        " --output features={output.features} record={output.record} > {log} 2>&1"
+        " --output features={output.features} record={output.record}"
+        " --log {log} --attempt {resources.attempt} > {log} 2>&1"

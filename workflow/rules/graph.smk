@@ -12,6 +12,7 @@ rule graph:
         "results/benchmarks/graph/{experiment}-seed-{seed}-stage-{stage}.tsv"
     threads: 1
     resources:
+        attempt=attempt_of,
         runtime=120,
         mem_mb=8000,
         gpu=0,
@@ -21,7 +22,8 @@ rule graph:
         inputs=inputs,
     shell:
         "python -m invp graph --section {params.section:q} --code {params.code} --input {params.inputs}"
-        " --output knn={output.knn} positives={output.positives} summary={output.summary} record={output.record} > {log} 2>&1"
+        " --output knn={output.knn} positives={output.positives} summary={output.summary} record={output.record}"
+        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule explorer:
@@ -36,6 +38,7 @@ rule explorer:
         "results/benchmarks/explorer/{experiment}-seed-{seed}.tsv"
     threads: 1
     resources:
+        attempt=attempt_of,
         runtime=60,
         mem_mb=8000,
     params:
@@ -44,4 +47,5 @@ rule explorer:
         inputs=inputs,
     shell:
         "python -m invp explorer --section {params.section:q} --code {params.code} --input {params.inputs}"
-        " --output page={output.page} record={output.record} > {log} 2>&1"
+        " --output page={output.page} record={output.record}"
+        " --log {log} --attempt {resources.attempt} > {log} 2>&1"

@@ -11,6 +11,7 @@ rule pretrain:
         "results/benchmarks/pretrain/{experiment}-seed-{seed}-stage-{stage}.tsv"
     threads: share_of_machine
     resources:
+        attempt=attempt_of,
         runtime=pretrain_minutes,
         max_runtime=1440,
         mem_mb=8000,
@@ -25,4 +26,5 @@ rule pretrain:
     shell:
         "exec python -m invp pretrain --section {params.section:q} --code {params.code} --input {params.inputs} --scratch {params.scratch}"
         " --processes {resources.processes} --nodes {resources.nodes} --workers {threads}"
-        " --output checkpoint={output.checkpoint} metrics={output.metrics} record={output.record} > {log} 2>&1"
+        " --output checkpoint={output.checkpoint} metrics={output.metrics} record={output.record}"
+        " --log {log} --attempt {resources.attempt} > {log} 2>&1"

@@ -16,6 +16,7 @@ rule figure:
         "results/benchmarks/figure/{experiment}-seed-{seed}-{figure}.tsv"
     threads: 1
     resources:
+        attempt=attempt_of,
         runtime=60,
         mem_mb=4000,
     params:
@@ -24,7 +25,8 @@ rule figure:
         inputs=inputs,
     shell:
         "python -m invp figure --section {params.section:q} --code {params.code} --input {params.inputs}"
-        " --output figure={output.figure} data={output.data} record={output.record} > {log} 2>&1"
+        " --output figure={output.figure} data={output.data} record={output.record}"
+        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule summary:
@@ -47,6 +49,7 @@ rule summary:
         f"results/benchmarks/summary/{STUDY['study']}.tsv"
     threads: 1
     resources:
+        attempt=attempt_of,
         runtime=30,
         mem_mb=2000,
     params:
@@ -56,7 +59,8 @@ rule summary:
     shell:
         "python -m invp summary --section {params.section:q} --code {params.code} --input {params.inputs}"
         " --output csv={output.csv} table={output.table} markdown={output.markdown} latex={output.latex} tables={output.tables}"
-        " record={output.record} > {log} 2>&1"
+        " record={output.record}"
+        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule report:
@@ -80,6 +84,7 @@ rule report:
         f"results/benchmarks/report/{STUDY['study']}.tsv"
     threads: 1
     resources:
+        attempt=attempt_of,
         runtime=30,
         mem_mb=2000,
     params:
@@ -88,4 +93,5 @@ rule report:
         inputs=inputs,
     shell:
         "python -m invp report --section {params.section:q} --code {params.code} --input {params.inputs}"
-        " --output page={output.page} comparison={output.comparison} record={output.record} > {log} 2>&1"
+        " --output page={output.page} comparison={output.comparison} record={output.record}"
+        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
