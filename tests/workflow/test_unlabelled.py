@@ -11,7 +11,7 @@ title: Photographs without labels
 dataset: {name: image_folder, folder: photos}
 evaluations: {knn: false, linear: false}
 training: {epochs: 1}
-objective: {ramp_epoch: 0}
+objective: {ramp_epoch: 0, num_negatives: 150}
 stages: [1]
 """
 
