@@ -34,6 +34,11 @@ def check_voc_root(config: VOCConfig, root: Path) -> None:
         needed(root / config.folder / part, "PASCAL VOC", f"{config.folder}/{{JPEGImages,Annotations,ImageSets/Main}}")
 
 
+def has_list(config: VOCConfig, root: Path, split: str) -> bool:
+    """Whether there is a list of the split's images."""
+    return (root / config.folder / "ImageSets/Main" / f"{getattr(config, split)}.txt").exists()
+
+
 def objects_of(path: Path, classes: list[str]) -> dict:
     """The objects of an annotation as fields of Sample. VOC counts pixels from 1 and includes the ends: (1, 1, 10, 10) is (0, 0, 10, 10) here."""
     try:

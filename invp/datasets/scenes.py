@@ -13,6 +13,7 @@ from invp.datasets.composites import digit_cutouts, photographs, with_alpha
 from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
+MULTI_LABEL = True
 
 
 @dataclass

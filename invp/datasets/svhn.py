@@ -18,6 +18,10 @@ def check_root(config: Config, root: Path) -> None:
     expect("SVHN", root, "train_32x32.mat")
 
 
+def has_split(config: Config, root: Path, split: str) -> bool:
+    return (root / f"{split}_32x32.mat").exists()
+
+
 def load(config: Config, root: Path | None, split: str) -> Source:
     """The official split as pixels; the class is the digit."""
     from torchvision.datasets import SVHN

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from invp.datasets._photos import PhotoConfig
 from invp.datasets._source import Sample, Source
-from invp.datasets._voc import VOCConfig, check_voc_root, load_voc
+from invp.datasets._voc import VOCConfig, check_voc_root, has_list, load_voc
 from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
+MULTI_LABEL = True
 
 
 @dataclass
@@ -27,6 +28,10 @@ def parts(config: Config) -> list[VOCConfig]:
 def check_root(config: Config, root: Path) -> None:
     for part in parts(config):
         check_voc_root(part, root)
+
+
+def has_split(config: Config, root: Path, split: str) -> bool:
+    return has_list(parts(config)[0], root, split)
 
 
 def load(config: Config, root: Path | None, split: str) -> Source:

@@ -13,6 +13,8 @@ from invp.plumbing.files import read_table
 from invp.plumbing.options import option
 
 NEEDS = ("graph",)
+UNLABELLED = True
+MULTI_LABEL = True
 
 
 @dataclass

@@ -16,6 +16,8 @@ from invp.plumbing.files import read_table
 from invp.plumbing.options import option
 
 NEEDS = ("stage_features",)
+UNLABELLED = True
+MULTI_LABEL = True
 
 
 @dataclass
