@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from invp.core.selection import mixed_seed
 from invp.data.augment import Augment, normalised
-from invp.data.decode import central_crop, crops_on_device, random_crop
+from invp.data.decode import CENTRAL, central_crop, crops_on_device, random_crop, resized
 from invp.data.shards import Shards
 
 CHUNK = 8  # photographs that a thread decodes and augments at a time: they stay in the processor's cache
@@ -100,7 +99,7 @@ def eval_batches(
     mean: list[float],
     std: list[float],
     workers: int = 1,
-    crop: float = 0.875,
+    crop: float = CENTRAL,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields (index B, normalised images Bx3xsizexsize) of the whole split in order.
 
@@ -109,9 +108,7 @@ def eval_batches(
     with ThreadPoolExecutor(workers) as pool:
         for index in torch.arange(shards.num_samples).split(batch_size):
             if shards.format == "uint8":
-                images = shards.images(index, device).float().div_(255)
-                if images.shape[-1] != size or images.shape[-2] != size:
-                    images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+                images = resized(shards.images(index, device).float().div_(255), size)
             else:
                 parts = list(pool.map(lambda i: central_crop(shards.decoded(int(i)), size, crop), index))
                 images = torch.stack(parts).to(device).float().div_(255)

@@ -11,6 +11,8 @@ from invp.data.augment import Augment, crop_boxes
 from invp.data.shards import Shards
 from invp.plumbing.errors import UserError
 
+CENTRAL = 0.875  # of a photograph's short side: the central crop where nothing is augmented, as is usual
+
 
 def crops_on_device(
     shards: Shards, index: Tensor, augmentation: Augment, key: tuple[int, int, int], device: torch.device
@@ -56,6 +58,13 @@ def random_crop(shards: Shards, number: int, augmentation: Augment, key: tuple[i
     # Differs from torchvision for crops of more than four times the size: halved by whole pixels first, which is faster.
     resized = cropped.resize((options.size, options.size), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """Whole images in [0, 1], BxCxHxW, at size x size pixels."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
 def central_crop(image: Image.Image, size: int, crop: float) -> Tensor:
