@@ -24,7 +24,10 @@ class VOCConfig(PhotoConfig):
     val: str = option("val", "the list in ImageSets/Main that plays this role", filled=True)
     classes: list[str] = option(list(CLASSES), "names of objects, in the order of labels", filled=True)
 
+    BALANCED = False
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.short_side:
             raise UserError(f"short_side is {self.short_side}; valid for sets with boxes, which would lie elsewhere: 0")
 

@@ -18,6 +18,7 @@ class Config(PhotoConfig):
 
     folder_2007: str = option("VOCdevkit/VOC2007", "under the data root", filled=True)
     folder_2012: str = option("VOCdevkit/VOC2012", "under the data root", filled=True)
+    BALANCED = False
 
 
 def parts(config: Config) -> list[VOCConfig]:
