@@ -29,7 +29,7 @@ from invp.steps import prepare
 
 FLOOR = 10.0
 GRID = [(rate, decay) for rate in np.logspace(-3, 0, 9).tolist() for decay in (0.0, 1e-5, 1e-4, 1e-3, 1e-2)]
-SMALL = {"name": "resnet_small", "stem": "imagenet", "norm": "batch", "width": 8, "blocks": 2, "zero_init_residual": False}
+SMALL = {"name": "resnet_small", "stem": "auto", "norm": "batch", "width": 8, "blocks": 2, "zero_init_residual": False}
 
 
 def in_turns(sides: dict, rounds: int) -> dict[str, float]:

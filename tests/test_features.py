@@ -8,7 +8,7 @@ from invp.models.heads import build_head
 from invp.plumbing.files import read_table
 from invp.steps import features
 
-ENCODER = {"name": "resnet_small", "stem": "imagenet", "norm": "batch", "width": 8, "blocks": 1, "zero_init_residual": False}
+ENCODER = {"name": "resnet_small", "stem": "auto", "norm": "batch", "width": 8, "blocks": 1, "zero_init_residual": False}
 HEAD = {"kind": "linear", "dimensions": 16}
 
 

@@ -30,7 +30,7 @@ from test_contract import OBJECTIVES, batch, build, embed
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])]
 CPU = torch.device("cpu")
-SMALL = {"name": "resnet_small", "stem": "imagenet", "norm": "batch", "width": 16, "blocks": 1, "zero_init_residual": False}
+SMALL = {"name": "resnet_small", "stem": "auto", "norm": "batch", "width": 16, "blocks": 1, "zero_init_residual": False}
 
 
 @pytest.fixture(autouse=True)

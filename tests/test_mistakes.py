@@ -22,7 +22,7 @@ MISTAKES = [
     ("verify empty.json", "empty.json holds no records"),
     ("verify list", "list holds no records"),
     ("export nowhere --to onnx --out x", "nowhere does not exist"),
-    ("export empty --to onnx --out x", "empty is damaged"),
+    ("export empty --to onnx --out x", "empty cannot be read (Is a directory)"),
     ("export words.pt --to timm --out x", "words.pt is damaged"),
     ("export tensors.pt --to safetensors --out x", "tensors.pt is no checkpoint of this workflow"),
     ("export list.pt --to safetensors --out x", "list.pt is no checkpoint of this workflow"),

@@ -6,6 +6,7 @@ from invp.models.encoders import build_encoder
 from invp.models.heads import build_head
 from invp.plumbing.config import structured
 from invp.plumbing.errors import UserError
+from invp.plumbing.experiments import load
 from invp.plumbing.sections import Encoder as EncoderOptions
 from invp.plumbing.sections import Head
 
@@ -33,6 +34,38 @@ def test_the_cifar_stem_keeps_the_resolution():
     encoder = build_encoder(options(name="resnet18", stem="cifar"), 32)
     assert encoder.blocks(torch.zeros(1, 3, 32, 32))[0].shape == (1, 64, 32, 32)
     assert encoder.blocks(torch.zeros(1, 3, 32, 32))[-1].shape == (1, 512, 4, 4)
+
+
+@pytest.mark.parametrize(("stem", "size"), [("auto", 32), ("cifar", 32), ("imagenet", 8)])
+def test_the_small_variant_has_the_stem_asked_for(stem, size):
+    encoder = build_encoder(options(name="resnet_small", stem=stem), 32)
+    assert encoder.blocks(torch.zeros(1, 3, 32, 32))[0].shape == (1, 16, size, size)
+
+
+def test_residual_branches_of_the_small_variant_begin_at_zero_if_asked():
+    encoder = build_encoder(options(name="resnet_small", zero_init_residual=True), 16)
+    assert all(not block.bn2.weight.any() for layer in (encoder.layer1, encoder.layer2, encoder.layer3) for block in layer)
+
+
+@pytest.mark.parametrize("values", [
+    {"name": "pixels", "stem": "cifar"}, {"name": "pixels", "norm": "group"}, {"name": "pixels", "zero_init_residual": True},
+    {"name": "resnet18", "width": 8}, {"name": "resnet50", "blocks": 2},
+])  # fmt: skip
+def test_an_option_that_the_encoder_has_no_use_for_is_refused(values):
+    key = list(values)[1]
+    with pytest.raises(UserError, match=f"{key} is .*, which {values['name']} has no use for; valid with: resnet_small"):
+        options(**values)
+
+
+def test_the_small_variant_is_not_run_on_photographs_at_full_resolution_by_accident(tmp_path):
+    (tmp_path / "own.yaml").write_text("extends: digits-invp\naugmentation: {size: 224}\n")
+    with pytest.raises(
+        UserError, match="own.yaml: encoder.stem is 'auto'.*augmentation.size is 224; valid above 64 px: imagenet, or cifar"
+    ):
+        load(tmp_path / "own.yaml")
+    for stem in ("imagenet", "cifar"):
+        (tmp_path / "own.yaml").write_text(f"extends: digits-invp\naugmentation: {{size: 224}}\nencoder: {{stem: {stem}}}\n")
+        assert load(tmp_path / "own.yaml")["encoder"]["stem"] == stem
 
 
 def test_the_small_variant_has_the_width_and_depth_asked_for():

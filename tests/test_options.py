@@ -134,7 +134,9 @@ def test_the_reference_page_is_what_the_code_says(root):
 def test_one_section_or_plug_in_can_be_asked_for(run_invp):
     done = run_invp("options", "objective.invp")
     assert (
-        done.returncode == 0 and "num_positives: 50\n      P, the hard positives of an anchor; valid: a whole number" in done.stdout
+        done.returncode == 0
+        and "num_positives: 50\n      P, the hard positives of an anchor, fewer than there are images; valid: a whole number"
+        in done.stdout
     )
     wrong = run_invp("options", "objectiv.invp")
     assert wrong.returncode == 2 and "did you mean 'objective.invp'" in wrong.stderr

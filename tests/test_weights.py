@@ -71,5 +71,28 @@ def test_a_file_with_code_in_it_is_refused(tmp_path):
             return (print, ("executed",))
 
     torch.save({"conv1.weight": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(UserError, match="more than tensors"):
+    with pytest.raises(UserError, match="evil.pth holds .*print, which would run code"):
         load_weights(encoder_of(), given(tmp_path / "evil.pth"))
+
+
+class Network(torch.nn.Module):
+    """A whole network, pickled with its class, as many files hold one."""
+
+
+@pytest.mark.parametrize("kind", ["network", "program", "cut", "words", "safetensors"])
+def test_what_is_no_file_of_tensors_is_refused_in_our_own_words(kind, reference, tmp_path):
+    path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
+    words = {"network": r"holds test_weights.Network, which would run code when it is read, and is refused: write the tensors alone",
+             "program": "holds a TorchScript program, which would run code"}.get(kind, "is damaged, or no")  # fmt: skip
+    if kind == "network":
+        torch.save(Network(), path)
+    elif kind == "program":
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+    elif kind == "cut":
+        torch.save(reference.state_dict(), path)
+        path.write_bytes(path.read_bytes()[:5000])
+    else:
+        path.write_bytes(b"no tensors at all")
+    with pytest.raises(UserError, match=f"^weights.file: .*{path.name} {words}") as caught:
+        load_weights(encoder_of(), given(path))
+    assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)

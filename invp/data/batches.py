@@ -8,14 +8,13 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from invp.core.selection import mixed_seed
 from invp.data.augment import Augment, normalised
 from invp.data.colour import coloured
-from invp.data.decode import central_crop, crop_draws, crops_on_device, photograph, random_crops
+from invp.data.decode import CENTRAL, central_crop, crop_draws, crops_on_device, photograph, random_crops, resized
 from invp.data.shards import Shards
 
 CHUNK = 8  # photographs that a thread makes ready at a time
@@ -124,7 +123,7 @@ def eval_batches(
     mean: list[float],
     std: list[float],
     workers: int = 1,
-    crop: float = 0.875,
+    crop: float = CENTRAL,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields (index B, normalised images Bx3xsizexsize) of the whole split in order.
 
@@ -133,9 +132,7 @@ def eval_batches(
     indices = torch.arange(shards.num_samples).split(batch_size)
     if shards.format == "uint8":
         for index in indices:
-            images = shards.images(index, device).float().div_(255)
-            if images.shape[-1] != size or images.shape[-2] != size:
-                images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+            images = resized(shards.images(index, device).float().div_(255), size)
             images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
             yield index, normalised(images, mean, std)
         return

@@ -20,6 +20,7 @@ from invp.data.augment import Augment
 from invp.data.shards import Shards
 from invp.plumbing.errors import UserError
 
+CENTRAL = 0.875  # of a photograph's short side: the central crop where nothing is augmented, as is usual
 TRIES = 10  # of torchvision's RandomResizedCrop
 JPEG = b"\xff\xd8"
 
@@ -131,6 +132,13 @@ def crops_on_device(
         part = image[None, :, top : top + h, left : left + w].float()
         crops.append(F.interpolate(part, (options.size, options.size), mode="bilinear", antialias=True)[0])
     return torch.stack(crops).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """Whole images in [0, 1], BxCxHxW, at size x size pixels."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
 def central_crop(image: Image.Image, size: int, crop: float) -> Tensor:

@@ -100,6 +100,8 @@ def source_of_files(
         raise UserError(
             f"{shown(files.names[at])} has label {labels[at]}, but there are {len(classes)} classes (0 to {len(classes) - 1})"
         )
+    if labels is None and config.per_class and split == "train":
+        raise UserError(f"per_class is {config.per_class}, but the images have no single label each; valid: 0")
     whole = np.arange(len(files.names))
     chosen = whole if labels is None or split != "train" else balanced(labels, config.per_class, config.split_seed)
 

@@ -17,6 +17,11 @@ class BaseConfig:
     rows_per_shard: int = option(10000, "images in a shard", least=1)
     per_class: int = option(0, "so many training images of each class, chosen by split_seed; 0: all", least=0)
     split_seed: int = option(0, "of splits and choices that are not the set's own", least=0)
+    BALANCED = True  # whether per_class can choose: not where images are generated, come in views or have several labels
+
+    def __post_init__(self) -> None:
+        if self.per_class and not self.BALANCED:
+            raise UserError(f"per_class is {self.per_class}, which this set has no use for; valid: 0")
 
 
 @dataclass

@@ -24,7 +24,10 @@ class VOCConfig(PhotoConfig):
     val: str = option("val", "the list in ImageSets/Main that plays this role", filled=True)
     classes: list[str] = option(list(CLASSES), "names of objects, in the order of labels", filled=True)
 
+    BALANCED = False
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.short_side:
             raise UserError(f"short_side is {self.short_side}; valid for sets with boxes, which would lie elsewhere: 0")
 
@@ -46,6 +49,11 @@ def raw_voc(config: VOCConfig, root: Path, split: str) -> list[Path]:
     names = names_in(listed)
     images, annotations = ([folder / part.format(name) for name in names] for part in ("JPEGImages/{}.jpg", "Annotations/{}.xml"))
     return [listed, *images, *annotations]
+
+
+def has_list(config: VOCConfig, root: Path, split: str) -> bool:
+    """Whether there is a list of the split's images."""
+    return (root / config.folder / "ImageSets/Main" / f"{getattr(config, split)}.txt").exists()
 
 
 def objects_of(path: Path, classes: list[str]) -> dict:

@@ -36,6 +36,10 @@ def raw_files(config: Config, root: Path, split: str) -> list[str]:
     return [*below(root / "cifar10"), *below(root / "cifar-10-batches-py")]
 
 
+def has_split(config: Config, root: Path, split: str) -> bool:
+    return any((root / "cifar10").glob(f"{split}-*.parquet")) or (root / "cifar-10-batches-py").is_dir()
+
+
 def load(config: Config, root: Path | None, split: str) -> Source:
     """The official split as pixels."""
     root = root or Path("data")

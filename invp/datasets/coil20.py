@@ -25,6 +25,7 @@ class Config(BaseConfig):
     folder: str = option("coil20", "under the data root; holds coil20.tar or obj{n}__{pose}.png in any sub-folders", filled=True)
     size: int = option(32, "pixels of a side", least=8, most=64)
     test_share: float = option(0.25, "of each object's poses", above=0, below=1)
+    BALANCED = False
 
 
 def check_root(config: Config, root: Path) -> None:

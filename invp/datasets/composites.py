@@ -39,6 +39,7 @@ class Config(BaseConfig):
     )
     backgrounds: str = option("", "folder of photographs under the data root; empty: the two that scikit-learn has")
     mean_size: float = option(0.5, "of the cut-out's longer side in that of the image", least=0.1, most=0.7)
+    BALANCED = False
 
 
 def check_root(config: Config, root: Path) -> None:

@@ -63,6 +63,12 @@ def has_split(config: Config, root: Path, split: str) -> bool:
     return (split == "test" and config.test_share > 0) or (root / config.folder / getattr(config, split)).is_dir()
 
 
+def has_labels(config: Config, root: Path, split: str) -> bool:
+    """Whether the images of a split have classes: by a list, or by their folders."""
+    place = "train" if split == "test" and config.test_share else split
+    return bool(config.classes or getattr(config, f"{place}_labels", "") or folders_in(split_folder(config, root, place)))
+
+
 def check_root(config: Config, root: Path) -> None:
     split_folder(config, root, "train")
     for split in ("train", "test", "val"):

@@ -57,6 +57,10 @@ def raw_files(config: Config, root: Path, split: str) -> list[str | Path]:
     )
 
 
+def has_split(config: Config, root: Path, split: str) -> bool:
+    return (root / config.folder / TARS[split]).exists() or image_folder.has_split(config, root, split)
+
+
 def load(config: Config, root: Path | None, split: str) -> Source:
     """The official split, from folders if they are there, else from the tars."""
     folder = (root or Path("data")) / config.folder

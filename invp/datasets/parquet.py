@@ -53,6 +53,11 @@ def has_split(config: Config, root: Path, split: str) -> bool:
     return bool(found_in(root / config.folder, split))
 
 
+def has_labels(config: Config, root: Path, split: str) -> bool:
+    """Whether the files of a split have the column of labels."""
+    return bool(config.label) and config.label in opened(files_of(root / config.folder, split)[0]).schema_arrow.names
+
+
 def check_root(config: Config, root: Path) -> None:
     files_of(root / config.folder, "train")
 
@@ -62,9 +67,17 @@ def raw_files(config: Config, root: Path, split: str) -> list[Path]:
     return [*found_in(root / config.folder, split), *found_in(root / config.folder, "train")]
 
 
+def opened(path: Path) -> pq.ParquetFile:
+    """A file as it lies on the disk; UserError if it is damaged."""
+    try:
+        return pq.ParquetFile(path, memory_map=True)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is no whole Parquet file: {error}") from None
+
+
 def class_names(folder: Path, label: str) -> list[str]:
     """The classes of every split, from train: of Hugging Face's features, its metadata's `classes`, or its numbers."""
-    files = [pq.ParquetFile(path, memory_map=True) for path in files_of(folder, "train")]
+    files = [opened(path) for path in files_of(folder, "train")]
     metadata = files[0].schema_arrow.metadata or {}
     if b"huggingface" in metadata:
         feature = json.loads(metadata[b"huggingface"])["info"]["features"].get(label, {})

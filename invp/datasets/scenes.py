@@ -13,6 +13,7 @@ from invp.datasets.composites import digit_cutouts, photographs, with_alpha
 from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
+MULTI_LABEL = True
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Config(BaseConfig):
     test_images: int = option(80, "of the test split", least=1)
     most: int = option(3, "digits in an image, from 1", least=1)
     num_classes: int = option(10, "the first so many digits", least=1, most=10)
+    BALANCED = False
 
 
 def apart(box: list[float], others: list[list[float]]) -> bool:

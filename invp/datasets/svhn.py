@@ -23,6 +23,10 @@ def raw_files(config: Config, root: Path, split: str) -> list[Path]:
     return [root / f"{split}_32x32.mat"]
 
 
+def has_split(config: Config, root: Path, split: str) -> bool:
+    return (root / f"{split}_32x32.mat").exists()
+
+
 def load(config: Config, root: Path | None, split: str) -> Source:
     """The official split as pixels; the class is the digit."""
     from torchvision.datasets import SVHN

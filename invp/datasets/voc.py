@@ -9,12 +9,13 @@ import numpy as np
 from invp.datasets._listing import shared
 from invp.datasets._photos import files_under, needed, source_of_files
 from invp.datasets._source import Source
-from invp.datasets._voc import VOCConfig, load_voc, objects_of, raw_voc
+from invp.datasets._voc import VOCConfig, has_list, load_voc, objects_of, raw_voc
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
 from invp.plumbing.raw_data import below
 
 SPLITS = ("train", "test", "val")
+MULTI_LABEL = True
 LAYOUT = "{folder}/{JPEGImages,Annotations} and, if there are splits, ImageSets/Main"
 
 
@@ -36,7 +37,7 @@ def has_split(config: Config, root: Path, split: str) -> bool:
     """Whether there is a list of this split; without lists there are `train` and `test`."""
     if not has_lists(config, root):
         return split != "val"
-    return (root / config.folder / "ImageSets/Main" / f"{getattr(config, split)}.txt").exists()
+    return has_list(config, root, split)
 
 
 def check_root(config: Config, root: Path) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from invp.datasets._photos import PhotoConfig
 from invp.datasets._source import Sample, Source
-from invp.datasets._voc import VOCConfig, check_voc_root, load_voc, raw_voc
+from invp.datasets._voc import VOCConfig, check_voc_root, has_list, load_voc, raw_voc
 from invp.plumbing.options import option
 
 SPLITS = ("train", "test")
+MULTI_LABEL = True
 
 
 @dataclass
@@ -17,6 +18,7 @@ class Config(PhotoConfig):
 
     folder_2007: str = option("VOCdevkit/VOC2007", "under the data root", filled=True)
     folder_2012: str = option("VOCdevkit/VOC2012", "under the data root", filled=True)
+    BALANCED = False
 
 
 def parts(config: Config) -> list[VOCConfig]:
@@ -35,6 +37,10 @@ def years_of(config: Config, split: str) -> list[VOCConfig]:
 
 def raw_files(config: Config, root: Path, split: str) -> list[Path]:
     return [path for part in years_of(config, split) for path in raw_voc(part, root, split)]
+
+
+def has_split(config: Config, root: Path, split: str) -> bool:
+    return has_list(parts(config)[0], root, split)
 
 
 def load(config: Config, root: Path | None, split: str) -> Source:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from invp.datasets._source import Source
-from invp.datasets._voc import VOCConfig, check_voc_root, load_voc, raw_voc
+from invp.datasets._voc import VOCConfig, check_voc_root, has_list, load_voc, raw_voc
 from invp.plumbing.options import option
 
 SPLITS = ("train", "test", "val")
+MULTI_LABEL = True
 
 
 @dataclass
@@ -23,6 +24,10 @@ def check_root(config: Config, root: Path) -> None:
 
 def raw_files(config: Config, root: Path, split: str) -> list[Path]:
     return raw_voc(config, root, split)
+
+
+def has_split(config: Config, root: Path, split: str) -> bool:
+    return has_list(config, root, split)
 
 
 def load(config: Config, root: Path | None, split: str) -> Source:

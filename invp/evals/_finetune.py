@@ -25,7 +25,7 @@ class Schedule:
 
     epochs: int = option(30, "of the training, if steps is 0", least=1)
     steps: int = option(0, "of the training; 0: by epochs", least=0)
-    batch_size: int = option(256, "images in a step", least=1)
+    batch_size: int = option(256, "images in a step; all, if there are fewer, which the protocol says", least=1)
     momentum: float = option(0.9, "of SGD", least=0, below=1)
     nesterov: bool = option(True, "Nesterov's momentum")
     schedule: str = option(

@@ -56,7 +56,7 @@ class Config:
     """SGD with a linear warm-up, the rate a tenth after each of `drops`. The defaults are the published ones for a batch of 16."""
 
     steps: int = option(24000, "of the training", least=1)
-    batch_size: int = option(16, "images in a step", least=1)
+    batch_size: int = option(16, "images in a step; all, if there are fewer, which the protocol says", least=1)
     learning_rate: float = option(0.02, "after the warm-up", above=0)
     weight_decay: float = option(1e-4, "of all weights", least=0)
     drops: list[int] = option([18000, 22000], "steps after which the rate is a tenth", least=1, rising=True)

@@ -22,7 +22,7 @@ DIFFERS = (
 class Config:
     """Test images, each with its nearest of its own class and of others."""
 
-    images: int = option(1500, "seeded images", least=1)
+    images: int = option(1500, "seeded images, at most", least=1)
     neighbours: int = option(5, "nearest on either side", least=1)
     bins: int = option(100, "of the cosine similarity from -1 to 1", least=2)
     features: str = option("embedding", "embedding: the head's output; feature: the encoder's", choices=("embedding", "feature"))

@@ -3,6 +3,7 @@
 N training images, Q test images, K neighbours.
 """
 
+import sys
 from dataclasses import dataclass
 
 import faiss
@@ -25,7 +26,9 @@ DIFFERS = (
 class Config:
     """The first k and temperature give the metric `top1`; further ones are reported beside it."""
 
-    k: list[int] = option([200], "neighbours that vote", least=1, filled=True)
+    k: list[int] = option(
+        [200], "neighbours that vote; all training images if they are fewer, which metric and protocol say", least=1, filled=True
+    )
     temperature: list[float] = option([0.07], "of the votes' weights", above=0, filled=True)
     features: str = option("embedding", "embedding: the head's output; feature: the encoder's", choices=("embedding", "feature"))
 
@@ -37,17 +40,22 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
     faiss.normalize_L2(test)
     index = faiss.IndexFlatIP(train.shape[1])
     index.add(train)
-    similarities, numbers = index.search(test, min(max(config.k), len(train)))
+    used = list(dict.fromkeys(min(k, len(train)) for k in config.k))
+    asked = [str(k) for k in config.k if k > len(train)]
+    fewer = f"{len(train)}, not {', '.join(asked)}: there are no more training images" if asked else ""
+    if fewer:
+        print(f"knn: k is {fewer}", file=sys.stderr)
+    similarities, numbers = index.search(test, max(used))
     labels, truth, num_classes = inputs.train.labels[numbers], inputs.test.labels, len(inputs.classes)
     metrics: dict[str, float] = {}
     details: dict = {"classes": inputs.classes}
-    for k in config.k:
+    for k in used:
         for temperature in config.temperature:
             scores = weighted_votes(similarities[:, :k], labels[:, :k], temperature, num_classes)
             suffix = f"_k{k}_t{temperature:g}"
             for top in (1, 5):
                 metrics[f"top{top}{suffix}"] = topk_accuracy(scores, truth, top)
-            if (k, temperature) == (config.k[0], config.temperature[0]):
+            if (k, temperature) == (used[0], config.temperature[0]):
                 metrics |= {f"top{top}": metrics[f"top{top}{suffix}"] for top in (1, 5)}
                 confusion = confusion_matrix(scores.argmax(1), truth, num_classes)
                 details["confusion"] = confusion.tolist()
@@ -55,7 +63,8 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
     protocol = {
         "kind": "weighted kNN, votes exp(similarity / temperature), exact search, cosine similarity",
         "features": "head's output" if config.features == "embedding" else "encoder's pooled output",
-        "k": [min(k, len(train)) for k in config.k],
+        "k": used,
+        **({"fewer_neighbours": fewer} if fewer else {}),
         "temperature": config.temperature,
         "training_images": len(train),
         "test_images": len(test),

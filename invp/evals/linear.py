@@ -38,7 +38,7 @@ class Grid:
     learning_rates: list[float] = option([0.01, 0.03, 0.1, 0.3, 1.0], "of the grid", above=0, filled=True)
     weight_decays: list[float] = option([0.0, 1e-5, 1e-4, 1e-3], "of the grid", least=0, filled=True)
     epochs: int = option(30, "of the training", least=1)
-    batch_size: int = option(256, "images in a step", least=1)
+    batch_size: int = option(256, "images in a step; all, if there are fewer, which the protocol says", least=1)
     validation_share: float = option(0.1, "of the training images, on which a pair is chosen", above=0, below=1)
 
     def pairs(self) -> list[tuple[float, float]]:
@@ -129,7 +129,7 @@ def card(config: Grid, chosen: tuple[float, float], held: int, training_images: 
     return {
         "optimiser": "SGD, momentum 0.9, cosine, softmax loss",
         "epochs": config.epochs,
-        "batch_size": config.batch_size,
+        "batch_size": min(config.batch_size, training_images),
         "grid": f"{len(config.learning_rates)} learning rates x {len(config.weight_decays)} weight decays",
         "chosen": {"learning_rate": chosen[0], "weight_decay": chosen[1]},
         "choice": f"best on {held} held-out training images (seed {seed}), then trained on all {training_images}; last epoch",

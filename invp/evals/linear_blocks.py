@@ -151,7 +151,7 @@ def evaluate_fresh(config: Config, inputs, *, seed: int, device: str) -> dict:
         "features": f"{len(found)} blocks, {config.pool} pooling, batch-normalised; best on held-out images: {result['best']}",
         "optimiser": f"SGD, momentum 0.9, softmax loss, a tenth of the rate after {config.drops}",
         "epochs": config.epochs,
-        "batch_size": config.batch_size,
+        "batch_size": min(config.batch_size, trained),
         "grid": f"{len(config.learning_rates)} learning rates x {len(config.weight_decays)} weight decays",
         "chosen": dict(zip(("learning_rate", "weight_decay"), found[result["best"]].chosen, strict=True)),
         "choice": f"block and pair best on {held} held-out training images (seed {seed}); trained on the other {trained}; last epoch",

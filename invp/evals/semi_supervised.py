@@ -40,7 +40,7 @@ class Config(_finetune.Schedule):
     learning_rate: float = option(0.0012, "of the encoder", above=0)
     weight_decay: float = option(1e-5, "of all weights", least=0)
     epochs: int = option(30, "of the training, if steps is 0", least=1)
-    batch_size: int = option(128, "images in a step", least=1)
+    batch_size: int = option(128, "images in a step; all, if there are fewer, which the protocol says", least=1)
     nesterov: bool = option(False, "Nesterov's momentum")
     schedule: str = option(
         "multistep", "multistep: after each of drops the encoder's rate alone is a tenth", choices=("cosine", "multistep")
@@ -82,6 +82,7 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
             "labels": f"{len(subset)}, {len(subset) // len(shards.classes)} of each class, seed {config.subset_seed}; details.subset",
             "optimiser": f"SGD, rate {config.learning_rate:g} (classifier x {config.head_factor:g}), weight decay {config.weight_decay:g}",
             "epochs": config.steps or config.epochs,
+            "batch_size": min(config.batch_size, len(subset)),
             "choice": "nothing is chosen; last epoch",
             "differs": "; ".join(DIFFERS),
             "crop": f"random crops {config.crop_scale} and flip {'on' if config.flip else 'off'} in training, whole or central in the test",

@@ -126,7 +126,7 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
             "kind": f"fine-tuning of all weights; score is {config.metric}",
             "optimiser": f"SGD, momentum {config.momentum:g}{', Nesterov' if config.nesterov else ''}, {config.schedule}",
             "steps": config.steps or f"{config.epochs} epochs",
-            "batch_size": config.batch_size,
+            "batch_size": min(config.batch_size, len(whole)),
             "differs": "; ".join(DIFFERS),
             "grid": f"{len(config.learning_rates)} learning rates x {len(config.weight_decays)} weight decays",
             "chosen": {"learning_rate": rate, "weight_decay": decay},

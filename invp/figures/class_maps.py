@@ -25,7 +25,7 @@ class Config:
     classes: int = option(3, "of the highest and as many of the lowest accuracy", least=1)
     per_class: int = option(100, "images of each that are placed, at most", least=10)
     clusters: int = option(4, "that k-means tries, at most", least=2)
-    k: int = option(100, "neighbours that vote", least=1)
+    k: int = option(100, "neighbours that vote; all training images if they are fewer, which the figure says", least=1)
     temperature: float = option(0.07, "of the votes' weights", above=0)
     iterations: int = option(100, "of k-means", least=1)
 
@@ -61,7 +61,7 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     """Draws the three maps; returns places, accuracies and clusters."""
     seed = inputs.experiment["seed"]
     train, labels, test, truth = embeddings(inputs)
-    answers, _, _ = weighted_answers(train, labels, test, config.k, config.temperature)
+    answers, nearest, _ = weighted_answers(train, labels, test, config.k, config.temperature)
     shards = Shards(inputs.dataset["train"])
     present = np.unique(truth)
     accuracy = {int(c): float(100 * (answers[truth == c] == c).mean()) for c in present}
@@ -76,7 +76,7 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
         for c, colour in zip(chosen, COLOURS, strict=False):
             here = truth[own] == c
             axes.scatter(*at[here].T, s=9, color=colour, label=f"{shown(shards.classes[c])}: {accuracy[c]:.0f} %")
-        axes.set_title(f"{name} classes by kNN, test images", fontsize=9)
+        axes.set_title(f"{name} classes by kNN, K = {nearest.shape[1]}, test images", fontsize=9)
         axes.legend(frameon=False, fontsize=7)
         data[name] = {"classes": [shards.classes[c] for c in chosen], "images": own.tolist(), "positions": np.round(at, 4).tolist()}
     found = splitting(train, labels, config, seed)

@@ -9,6 +9,8 @@ from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json
 
 NEEDS = ("graph",)
+UNLABELLED = True
+MULTI_LABEL = True
 PURITY = {
     "same_class_share": "edges",
     "positives_same_class": "discovered positives",

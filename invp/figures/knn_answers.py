@@ -18,10 +18,10 @@ NEEDS = ("features",)
 class Config:
     """Right and wrong answers of the weighted vote of the nearest."""
 
-    k: int = option(100, "neighbours that vote", least=1)
+    k: int = option(100, "neighbours that vote; all training images if they are fewer, which the figure says", least=1)
     temperature: float = option(0.07, "of the votes' weights", above=0)
-    each: int = option(5, "right and wrong answers", least=1)
-    shown: int = option(10, "neighbours of each", least=1)
+    each: int = option(5, "right and wrong answers, at most", least=1)
+    shown: int = option(10, "neighbours of each, at most", least=1)
 
 
 def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:

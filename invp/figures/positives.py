@@ -13,14 +13,16 @@ from invp.plumbing.files import read_table
 from invp.plumbing.options import option
 
 NEEDS = ("graph",)
+UNLABELLED = True
+MULTI_LABEL = True
 
 
 @dataclass
 class Config:
     """Anchors, each with the most similar of its positives and the hardest."""
 
-    anchors: int = option(8, "seeded anchors", least=1)
-    shown: int = option(14, "positives of each", least=2)
+    anchors: int = option(8, "seeded anchors, at most", least=1)
+    shown: int = option(14, "positives of each, at most", least=2)
 
 
 def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:

@@ -11,19 +11,22 @@ import numpy as np
 from invp.data.tables import matrix
 from invp.figures._inputs import FigureInputs
 from invp.figures._style import COLOURS, plain, plotting, save
+from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_table
 from invp.plumbing.options import option
 
 NEEDS = ("stage_features",)
+UNLABELLED = True
+MULTI_LABEL = True
 
 
 @dataclass
 class Config:
     """Training images, each against all others of them."""
 
-    images: int = option(10000, "seeded images", least=2)
-    ranks: int = option(5000, "that are drawn", least=1)
-    neighbours: int = option(10, "whose quality is measured", least=1)
+    images: int = option(10000, "seeded images, at most", least=2)
+    ranks: int = option(5000, "that are drawn, at most", least=1)
+    neighbours: int = option(10, "whose quality is measured, fewer than the images", least=1)
 
 
 def ranked(rows: np.ndarray, labels: np.ndarray | None, ranks: int, neighbours: int) -> tuple[np.ndarray, float | None]:
@@ -50,6 +53,8 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
         if chosen is None:
             generator = np.random.default_rng(inputs.experiment["seed"])
             chosen = np.sort(generator.permutation(len(table))[: config.images])
+            if config.neighbours >= len(chosen):
+                raise UserError(f"neighbours is {config.neighbours}, of {len(chosen)} images; valid: at most {len(chosen) - 1}")
         labels = None if table["label"].null_count else table["label"].to_numpy()[chosen]
         rows = matrix(table, "embedding")[chosen].astype(np.float32)
         curves[stage], quality[stage] = ranked(rows, labels, config.ranks, config.neighbours)

@@ -6,6 +6,8 @@ from pathlib import Path
 from invp.figures._inputs import FigureInputs
 
 NEEDS = ("curves",)
+UNLABELLED = True
+MULTI_LABEL = True
 
 
 @dataclass

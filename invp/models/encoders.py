@@ -11,15 +11,17 @@ from torch import Tensor, nn
 NORMS = {"batch": nn.BatchNorm2d, "group": partial(nn.GroupNorm, 8)}
 
 
-def _small_resnet(width: int, blocks: int, norm_layer) -> nn.Module:
-    """A torchvision ResNet of three stages of basic blocks, for images of up to 64 px: `width`, 2 x and 4 x `width` channels."""
+def _small_resnet(width: int, blocks: int, norm_layer, stem: str) -> nn.Module:
+    """A torchvision ResNet of three stages of basic blocks: `width`, 2 x and 4 x `width` channels."""
     from torchvision.models.resnet import BasicBlock, ResNet
 
     resnet = ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
     resnet.inplanes = width
-    resnet.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
     resnet.bn1 = norm_layer(width)
-    resnet.maxpool = nn.Identity()
+    if stem == "cifar":
+        resnet.conv1, resnet.maxpool = nn.Conv2d(3, width, 3, padding=1, bias=False), nn.Identity()
+    else:
+        resnet.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
     resnet.layer1 = resnet._make_layer(BasicBlock, width, blocks)
     resnet.layer2 = resnet._make_layer(BasicBlock, 2 * width, blocks, stride=2)
     resnet.layer3 = resnet._make_layer(BasicBlock, 4 * width, blocks, stride=2)
@@ -80,17 +82,25 @@ class Pixels(nn.Module):
         return images.flatten(1)
 
 
+def stem_of(options: dict) -> str:
+    """The stem that an encoder's options mean: cifar or imagenet."""
+    if options["stem"] != "auto":
+        return options["stem"]
+    return "cifar" if options["name"] == "resnet_small" else "imagenet"
+
+
 def build_encoder(options: dict, image_size: int) -> nn.Module:
     """The encoder that the section `encoder` asks for; `image_size` in pixels is used by `pixels` alone."""
     name = options["name"]
     if name == "pixels":
         return Pixels(3 * image_size * image_size)
-    norm_layer = NORMS[options["norm"]]
-    if name == "resnet_small":
-        return Encoder(_small_resnet(options["width"], options["blocks"], norm_layer), "imagenet")
     import torchvision  # with it comes torch's compiler: two seconds, which neither a plan nor a summary need
 
-    encoder = Encoder(getattr(torchvision.models, name)(norm_layer=norm_layer), options["stem"])
+    norm_layer, stem = NORMS[options["norm"]], stem_of(options)
+    if name == "resnet_small":
+        encoder = Encoder(_small_resnet(options["width"], options["blocks"], norm_layer, stem), "imagenet")
+    else:
+        encoder = Encoder(getattr(torchvision.models, name)(norm_layer=norm_layer), stem)
     if options["zero_init_residual"]:
         for module in encoder.modules():
             if isinstance(module, torchvision.models.resnet.Bottleneck):

@@ -1,7 +1,9 @@
 """Given weights instead of a random start: torchvision's, MoCo's, lightly's or any state dict with a prefix, in .pt, .pth or .safetensors."""
 
 import pickle
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,16 +18,47 @@ PREFIXES = ("encoder.", "module.encoder_q.", "module.", "backbone.", "model.", "
 SEQUENTIAL = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 
 
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file, without executing code in it; nested `state_dict`, `model` or `objective` are opened."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+def read_saved(path: Path, advice: str = "") -> Any:
+    """What torch.save wrote, on the CPU, without executing code in it.
 
-        return load_file(path)
+    UserError if it is missing, damaged (`advice` says what to do then), or holds what could run code. Torch's own words, which tell how to
+    run that code, are kept back.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"weights.file: {path} is damaged or holds more than tensors: {str(error).splitlines()[0]}") from None
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+        named = re.search(r"GLOBAL (\S+) was not|whose module (\S+) is blocked", str(error))
+        if named or "TorchScript" in str(error):
+            what = next(filter(None, named.groups())) if named else "a TorchScript program"
+            raise UserError(
+                f"{path} holds {what}, which would run code when it is read, and is refused: write the tensors alone, by "
+                "torch.save(network.state_dict(), FILE) or as .safetensors"
+            ) from None
+        raise UserError(f"{path} is damaged, or no file of tensors{advice}") from None
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors and the metadata of a .safetensors file; UserError if it is missing or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged, or no safetensors file ({str(error).splitlines()[0]})") from None
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file; nested `state_dict`, `model` or `objective` are opened."""
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)[0]
+    state = read_saved(path)
     for key in ("state_dict", "model", "objective"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -57,7 +90,10 @@ def load_weights(encoder: nn.Module, options: dict) -> None:
     if (digest := sha256_of(path)) != options["sha256"]:
         raise UserError(f"weights.file: {path} has the SHA-256 {digest}, and the experiment names {options['sha256']}")
     own = encoder.state_dict()
-    found = mapped(read_state(path), list(own), options["prefix"])
+    try:
+        found = mapped(read_state(path), list(own), options["prefix"])
+    except UserError as error:
+        raise UserError(f"weights.file: {error}") from None
     missing = [name for name in own if name not in found and not name.endswith("num_batches_tracked")]
     if missing:
         raise UserError(

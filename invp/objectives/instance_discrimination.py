@@ -16,6 +16,7 @@ from invp.core.batch_loss import LossOptions, Nearest, batch_loss
 from invp.core.losses import attach_gradient, instance_loss, noise_contrastive_loss
 from invp.core.neighbours import similarities
 from invp.core.selection import hashed_indices, selected_similarities, weighted_rows
+from invp.objectives._options import require
 from invp.objectives._sharded_bank import BankRows
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
@@ -31,7 +32,7 @@ class Config:
     loss: str = option(
         "topm", "topm: the M nearest rows (InvP's L_ins); full: all N; infonce, nce: the own and m noise rows", choices=LOSSES
     )
-    num_negatives: int = option(4096, "M of topm, m of infonce and nce; 0: all N with topm", least=0)
+    num_negatives: int = option(4096, "M of topm, at most N, and 0 for all N; m of infonce and nce, which are drawn", least=0)
     momentum: float = option(0.5, "m of the bank", least=0, below=1)
     temperature: float = option(0.07, "tau", above=0)
     bank: str = option("replicated", "replicated: every process holds all rows; sharded: N / processes, for large N", choices=BANKS)
@@ -54,8 +55,11 @@ class Objective(nn.Module):
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
         super().__init__()
         self.config, self.encoder, self.head, self.seed = config, encoder, head, seed
-        all_rows = config.loss == "full" or (config.loss == "topm" and config.num_negatives == 0)
-        self.num_near = num_samples if all_rows else min(config.num_negatives, num_samples)
+        if config.loss == "topm":
+            words = f"at most {num_samples}, the number of images, or 0 for all of them, with loss: topm"
+            require(config.num_negatives <= num_samples, config, "num_negatives", words)
+        all_rows = config.loss != "topm" or config.num_negatives == 0
+        self.num_near = num_samples if all_rows else config.num_negatives
         linear = [module.out_features for module in head.modules() if isinstance(module, nn.Linear)]
         width = linear[-1] if linear else encoder.num_features
         self.register_buffer("bank", initial_rows(num_samples, width, seed=seed))

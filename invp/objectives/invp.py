@@ -17,6 +17,7 @@ from invp.core.losses import RAMPS, attach_gradient, ramp
 from invp.core.neighbours import ABSENT, largest, merge_topk, nearest_first, similarities, top_k
 from invp.core.propagation import Positives, discover
 from invp.core.selection import extreme_positives, selected_similarities
+from invp.objectives._options import require
 from invp.objectives._sharded_bank import BankRows
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
@@ -31,10 +32,10 @@ POSITIVES = ("hard", "easy", "knn")
 class Config:
     """Options of InvP; the defaults are the paper's for ImageNet with a linear head."""
 
-    k: int = option(4, "neighbours of each node of the graph", least=1)
+    k: int = option(4, "neighbours of each node of the graph, fewer than there are images", least=1)
     steps: int = option(3, "l, the graph distance within which positives are discovered", least=1)
-    num_positives: int = option(50, "P, the hard positives of an anchor", least=1)
-    num_negatives: int = option(4096, "M, the nearest rows in the denominators; 0: all N", least=0)
+    num_positives: int = option(50, "P, the hard positives of an anchor, fewer than there are images", least=1)
+    num_negatives: int = option(4096, "M, the nearest rows in the denominators, at most N; 0: all N", least=0)
     hard_negatives: bool = option(True, "false: the denominators run over all N")
     weight: float = option(0.6, "lambda, the weight of L_inv", least=0)
     ramp: str = option("binary", "w(t), the weight of L_inv over epochs", choices=RAMPS)
@@ -53,7 +54,7 @@ class Config:
         "hard: the least similar of the discovered; easy: the most similar of them; knn: the nearest rows",
         choices=POSITIVES,
     )
-    num_neighbours: int = option(50, "K of positives: knn", least=1)
+    num_neighbours: int = option(50, "K of positives: knn, fewer than there are images", least=1)
     eps: float = option(0.0, "added to both ratios inside the logarithm", least=0)
     official_compat: bool = option(False, "the authors' code: sets graph, union, background, eps; the table starts at 0")
     bank: str = option("replicated", "replicated: every process holds all rows; sharded: N / processes, for large N", choices=BANKS)
@@ -130,8 +131,9 @@ class Objective(nn.Module):
         super().__init__()
         config = in_force(config)
         self.config, self.encoder, self.head = config, encoder, head
+        _check_counts(config, num_samples)
         all_rows = not config.hard_negatives or config.num_negatives == 0
-        self.num_near = num_samples if all_rows else min(config.num_negatives, num_samples)
+        self.num_near = num_samples if all_rows else config.num_negatives
         if config.background == "official" and self.num_near < 2:
             raise UserError("objective: num_negatives must be at least 2 with the official background")
         self.stages: Sequence[int] = ()
@@ -241,6 +243,19 @@ class Objective(nn.Module):
         if old is None or old.numel() < size or old.device != feature.device or old.dtype != feature.dtype:
             self._buffer = feature.new_empty(size)
         return self._buffer
+
+
+def _check_counts(config: Config, num_samples: int) -> None:
+    """UserError for a count in use that so few images do not have."""
+    others = f"at most {num_samples - 1}, the other images"
+    if config.weight and config.positives == "knn":
+        require(config.num_neighbours < num_samples, config, "num_neighbours", others)
+    elif config.weight:
+        require(config.num_positives < num_samples, config, "num_positives", others)
+    require(config.k < num_samples, config, "k", others)
+    if config.hard_negatives:
+        words = f"at most {num_samples}, the number of images, or 0 for all of them"
+        require(config.num_negatives <= num_samples, config, "num_negatives", words)
 
 
 def _width(encoder: nn.Module, head: nn.Module) -> int:

@@ -15,8 +15,7 @@ from invp.core.neighbours import top_k
 from invp.core.selection import weighted_rows
 from invp.objectives import instance_discrimination
 from invp.objectives._clusters import shared_kmeans
-from invp.objectives._options import require_faiss
-from invp.plumbing.errors import UserError
+from invp.objectives._options import require, require_faiss
 from invp.plumbing.options import option
 
 
@@ -25,11 +24,11 @@ class Config(instance_discrimination.Config):
     """Options of Local Aggregation; the defaults are the paper's for ImageNet."""
 
     loss: str = option("nce", "the loss of the warm-up, as in instance_discrimination", choices=instance_discrimination.LOSSES)
-    num_negatives: int = option(4096, "those of the warm-up", least=0)
+    num_negatives: int = option(4096, "those of the warm-up, as in instance_discrimination", least=0)
     bank: str = option("replicated", "every process holds all rows: the clusters need them", choices=("replicated",))
-    num_background: int = option(4096, "M, the size of B_i", least=1)
+    num_background: int = option(4096, "M, the size of B_i, at most N", least=1)
     num_clusterings: int = option(10, "H", least=1)
-    num_clusters: int = option(30000, "of each clustering", least=1)
+    num_clusters: int = option(30000, "of each clustering, at most N", least=1)
     iterations: int = option(20, "of k-means", least=1)
     warmup_epochs: int = option(10, "of instance discrimination", least=0)
 
@@ -49,8 +48,8 @@ class Objective(instance_discrimination.Objective):
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
         require_faiss()
         super().__init__(config, encoder, head, num_samples, seed=seed)
-        if config.num_clusters > num_samples:
-            raise UserError(f"objective: num_clusters must be at most the {num_samples} images, and is {config.num_clusters}")
+        for key in ("num_clusters", "num_background"):
+            require(getattr(config, key) <= num_samples, config, key, f"at most {num_samples}, the number of images")
         self.register_buffer("cluster", torch.zeros(config.num_clusterings, num_samples, dtype=torch.int32))
 
     @torch.no_grad()
@@ -68,7 +67,7 @@ class Objective(instance_discrimination.Objective):
         """-log P(C_i n B_i) / P(B_i) of each anchor (equation 4); in the warm-up, instance discrimination."""
         if epoch <= self.config.warmup_epochs:
             return super().loss_and_gradient(feature, index, epoch, memory)
-        near, near_index = top_k(feature, self.bank, min(self.config.num_background, len(self.bank)))
+        near, near_index = top_k(feature, self.bank, self.config.num_background)
         members = torch.zeros_like(near, dtype=torch.bool)
         for cluster in self.cluster:
             members |= cluster[near_index] == cluster[index][:, None]

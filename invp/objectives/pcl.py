@@ -25,7 +25,7 @@ class Config(moco.Config):
 
     num_keys: int = option(16384, "K, keys of earlier batches", least=1)
     temperature: float = option(0.2, "tau, also the mean of the prototypes' phi", above=0)
-    num_clusters: list[int] = option([25000, 50000, 100000], "K of each granularity", least=2, filled=True)
+    num_clusters: list[int] = option([25000, 50000, 100000], "K of each granularity, at most N", least=2, filled=True)
     warmup_epochs: int = option(20, "of InfoNCE alone", least=0)
     smooth: float = option(10.0, "alpha of phi", above=1)
     iterations: int = option(20, "of k-means", least=1)

@@ -24,7 +24,7 @@ class Config(instance_discrimination.Config):
     """Options of PIRL; the defaults are the paper's for ImageNet."""
 
     loss: str = option("nce", "as in instance_discrimination", choices=instance_discrimination.LOSSES)
-    num_negatives: int = option(32000, "m", least=0)
+    num_negatives: int = option(32000, "as in instance_discrimination", least=0)
     weight: float = option(0.5, "lambda, the weight of the jigsaw's term; 0 is instance discrimination", least=0, most=1)
     patch_share: float = option(0.75, "the side of the random crop of a patch, as a share of the patch's side", above=0, most=1)
     patch_size: int = option(0, "the side in pixels to which crops are resized, for tiny images; 0: they are not resized", least=0)

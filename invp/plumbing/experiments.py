@@ -13,10 +13,11 @@ from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json, sha256_of
 from invp.plumbing.folders import EXPERIMENTS
 from invp.plumbing.plugins import load_plugin, nearest, plugin_names
-from invp.plumbing.sections import SECTIONS, Study, Weights
+from invp.plumbing.sections import SECTIONS, Study, Weights, check_resolution
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 NAMES = "holds letters (a-z, A-Z), digits, '-' and '_', and begins with a letter or a digit"
+RESERVED = ("benchmarks", "datasets", "logs", "studies")  # folders beside those of experiments
 PLUGIN_SECTIONS = ("dataset", "objective")
 PLUGIN_TABLES = {"evaluations": "evals", "figures": "figures"}
 PLAIN = ("title", "description", "stages", "weights", "evaluate_stages")
@@ -127,13 +128,27 @@ def _weights(options: Any, where: str) -> dict:
     return result
 
 
+def _with_nothing_to_train(raw: dict) -> dict:
+    """With `stages: [0]` nothing is trained, so an experiment need not say how: the objective without a memory, 0 epochs. Of given weights
+    the embedding is the features themselves, where no head is asked for: a random one would only blur them."""
+    if raw.get("stages") != [0]:
+        return raw
+    result = {**raw, "objective": raw.get("objective") or {"name": "simclr"}}
+    training = {} if raw.get("training") is None else raw["training"]
+    if isinstance(training, dict):
+        result["training"] = {"epochs": 0, **training}
+    if raw.get("weights") is not None and raw.get("head") is None:
+        result["head"] = {"kind": "none"}
+    return result
+
+
 def load(path: Path, tables: dict[str, dict] | None = None) -> dict:
     """An experiment as plain data in a fixed order, every key, type, name and value checked; UserError names file and key.
 
     `tables` are the `evaluations` and `figures` that a study adds to those of the file.
     """
     path = Path(path)
-    raw = _merged(_extended(path), tables or {})
+    raw = _with_nothing_to_train(_merged(_extended(path), tables or {}))
     valid = ["extends", *PLAIN, *PLUGIN_SECTIONS, *SECTIONS, *PLUGIN_TABLES]
     for key in raw:
         if key not in valid:
@@ -152,13 +167,12 @@ def load(path: Path, tables: dict[str, dict] | None = None) -> dict:
     result["evaluate_stages"] = raw.get("evaluate_stages", "last")
     if result["evaluate_stages"] not in ("last", "all"):
         raise UserError(f"{path}: evaluate_stages is {result['evaluate_stages']!r}; valid: last, all")
-    for name in plugin_names("steps"):
-        step = load_plugin("steps", name)
-        if hasattr(step, "check"):
-            try:
-                step.check(result)
-            except UserError as error:
-                raise UserError(f"{path}: {error}") from None
+    steps = [load_plugin("steps", name) for name in plugin_names("steps")]
+    for check in (check_resolution, *(step.check for step in steps if hasattr(step, "check"))):
+        try:
+            check(result)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
     return result
 
 
@@ -197,15 +211,17 @@ def load_study(config: dict, where: str, experiments: Path) -> dict:
     tables = {key: config.get(key) or {} for key in PLUGIN_TABLES}
     study = structured(Study, {key: value for key, value in config.items() if key not in PLUGIN_TABLES}, where)
     if not NAME.fullmatch(study["study"]):
-        raise UserError(
-            f"{where}: study is {study['study']!r}; valid: a name of a-z, 0-9 and '-', which is that of a folder of results"
-        )
+        raise UserError(f"{where}: study is {study['study']!r}; valid: a name, which is that of a folder of results; it {NAMES}")
     names = sorted({*experiment_names(experiments), *experiment_names(EXPERIMENTS)})
     for name in study["experiments"]:
         if name not in names:
             raise UserError(f"{where}: there is no experiment '{name}' in {experiments}{nearest(name, names)}")
         if not NAME.fullmatch(name):
             raise UserError(f"{where}: an experiment's name {NAMES}, unlike '{name}'")
+        if name.lower() in RESERVED:
+            raise UserError(
+                f"{where}: experiment '{name}' needs another name: results/{name.lower()} is a folder of the workflow's own"
+            )
     _refuse_alike(study["experiments"], where)
     if study["reference"] and study["reference"] not in study["experiments"]:
         others = nearest(study["reference"], study["experiments"])

@@ -1,11 +1,22 @@
 """The options of each section of an experiment and of a study, with their defaults; a plug-in's are its `Config`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
 
-ENCODERS = ("resnet_small", "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "pixels")
+RESNETS = ("resnet_small", "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
+ENCODERS = (*RESNETS, "pixels")
+STEMS = ("auto", "cifar", "imagenet")
+FULL_RESOLUTION = 64  # pixels of a side up to which resnet_small has the stem without a stride, unless the experiment says so
+# Which encoders have an option: for another it would be ignored, so it is refused.
+ENCODERS_WITH = {
+    "stem": RESNETS,
+    "norm": RESNETS,
+    "width": ("resnet_small",),
+    "blocks": ("resnet_small",),
+    "zero_init_residual": RESNETS,
+}
 HEADS = ("linear", "mlp", "none")
 SCHEDULES = ("multistep", "cosine", "constant")
 DECODERS = ("pillow", "torchcodec")
@@ -16,13 +27,24 @@ class Encoder:
     """The network whose features are learned."""
 
     name: str = option(help="a ResNet of torchvision, resnet_small for small images, or the raw pixels", choices=ENCODERS)
-    stem: str = option("imagenet", "cifar: 3 x 3 and no max-pool", choices=("imagenet", "cifar"))
+    stem: str = option(
+        "auto",
+        "imagenet: 7 x 7 of stride 2 and max-pool; cifar: 3 x 3 and no max-pool; auto: cifar for resnet_small, which is for images of up "
+        f"to {FULL_RESOLUTION} px then, imagenet for the others",
+        choices=STEMS,
+    )
     norm: str = option("batch", "normalisation; group: 8 groups", choices=("batch", "group"))
     width: int = option(16, "channels of resnet_small's first stage", least=1)
     blocks: int = option(1, "blocks of each of resnet_small's three stages", least=1)
     zero_init_residual: bool = option(False, "each residual branch begins at zero")
 
     def __post_init__(self) -> None:
+        for declared in fields(self):
+            encoders, value = ENCODERS_WITH.get(declared.name, ENCODERS), getattr(self, declared.name)
+            if self.name not in encoders and value != declared.default:
+                raise UserError(
+                    f"{declared.name} is {value!r}, which {self.name} has no use for; valid with: {', '.join(encoders)}"
+                )
         if self.norm == "group" and self.name == "resnet_small" and self.width % 8:
             raise UserError(f"width is {self.width}; valid with norm: group: a multiple of 8")
 
@@ -88,13 +110,13 @@ class Graph:
     """The k-nearest-neighbour graph that each stage leaves."""
 
     snapshot: bool = option(True, "whether stages leave a graph")
-    k: int = option(10, "neighbours of each node", least=1)
+    k: int = option(10, "neighbours of each node, fewer than there are images", least=1)
     of: str = option(
         "bank", "what is connected: the objective's memory bank, or features without augmentation", choices=("bank", "features")
     )
     index: str = option("exact", "the search; ivf: approximate, for millions of images", choices=("exact", "ivf"))
-    probes: int = option(32, "cells that an ivf search looks into", least=1)
-    anchors: int = option(2000, "seeded images whose positives are kept", least=1)
+    probes: int = option(32, "cells that an ivf search looks into, at most", least=1)
+    anchors: int = option(2000, "seeded images whose positives are kept, at most", least=1)
 
 
 @dataclass
@@ -131,6 +153,16 @@ class Study:
 
 
 SECTIONS = {"encoder": Encoder, "head": Head, "augmentation": Augmentation, "training": Training, "graph": Graph}
+
+
+def check_resolution(experiment: dict) -> None:
+    """UserError for a resnet_small that would compute large images at their full resolution without being asked to."""
+    encoder, size = experiment["encoder"], experiment["augmentation"]["size"]
+    if encoder["name"] == "resnet_small" and encoder["stem"] == "auto" and size > FULL_RESOLUTION:
+        raise UserError(
+            "encoder.stem is 'auto', with which resnet_small's first stage computes at full resolution, and "
+            f"augmentation.size is {size}; valid above {FULL_RESOLUTION} px: imagenet, or cifar for the full resolution all the same"
+        )
 
 
 def network_section(experiment: dict) -> dict:

@@ -26,7 +26,8 @@ def section(study: dict, *, experiment: str, seed: int, stage: int, eval: str) -
         "evaluation": evaluation,
         "dataset": options["evaluation_datasets"][eval],
         "pretraining_dataset": options["dataset_id"],
-        "objective": options["objective"]["name"],
+        "objective": options["objective"]["name"] if stage else "none",
+        "given_weights": options["weights"]["file"] if options["weights"] else "",
         "epochs": options["training"]["epochs"],
         "seed": seed,
         "stage": stage,
@@ -60,7 +61,7 @@ def run(job: Job) -> None:
             raise UserError(f"{section['evaluation_name']} of {section['experiment']}: {name} is {value}")
     card = {
         "data": section["dataset"],
-        "trained_on": section["pretraining_dataset"],
+        "trained_on": trained_on(section),
         "network": f"{section['encoder_name']}, head {section['head_kind']}",
         "objective": section["objective"],
         "epoch": f"{section['stage']} of {section['epochs']}, the last of its stage",
@@ -78,6 +79,14 @@ def run(job: Job) -> None:
         "record": job.record,
     }
     write_json(job.outputs["metrics"], content)
+
+
+def trained_on(section: dict) -> str:
+    """What a network has learned from, in words."""
+    weights, data = section["given_weights"], section["pretraining_dataset"]
+    if not section["stage"]:
+        return f"as in {weights}" if weights else "nothing"
+    return f"{data}, from {weights}" if weights else data
 
 
 def device() -> str:

@@ -161,7 +161,9 @@ def run(job: Job) -> None:
     if features is None:
         state = load_checkpoint(job.input("checkpoint"))["objective"]
     rows, what = rows_of(section, state, features)
-    k = min(options["k"], len(rows) - 1)
+    k = options["k"]
+    if k >= len(rows):
+        raise UserError(f"graph.k is {k}, and there are {len(rows)} images; valid: at most {len(rows) - 1}")
     summary: dict[str, Any] = {"of": what, "num_nodes": len(rows), "dimensions": rows.shape[1], "k": k, "index": options["index"]}
     if options["index"] == "exact":
         similarities, neighbours = exact_neighbours(rows, k)

@@ -12,7 +12,7 @@ SAID = {
     "graph": ("seed", "stage"),
     "evaluate": (
         *("experiment", "evaluation_name", "dataset", "pretraining_dataset", "objective", "epochs", "seed", "stage"),
-        *("encoder_name", "head_kind"),
+        *("given_weights", "encoder_name", "head_kind"),
     ),
     "figure": ("experiment", "title", "figure_name", "objective", "graph", "stages", "seed"),
     "prepare": ("dataset", "split"),  # the images themselves are read again

@@ -3,6 +3,7 @@
 import argparse
 import json
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -10,8 +11,9 @@ from torch import nn
 
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import atomic_path
-from invp.training.checkpoint import encoder_state, load_checkpoint, load_encoder
+from invp.training.checkpoint import encoder_state, load_checkpoint, load_encoder, metadata
 
+EXAMPLE = 160  # pixels of the image that ONNX's graph is traced with: no network here is so deep that it has none left
 FORMATS = ("torchvision", "timm", "detectron2", "safetensors", "onnx")
 
 
@@ -29,25 +31,27 @@ def detectron2_name(key: str) -> str:
 def for_timm(section: dict, checkpoint: Path) -> None:
     """UserError where timm has no network of this shape: its ResNets have the stem for ImageNet."""
     encoder = section["encoder"]
-    if encoder["name"] == "resnet_small" or encoder["stem"] != "imagenet" or encoder["norm"] != "batch":
+    if encoder["name"] == "resnet_small" or encoder["stem"] == "cifar" or encoder["norm"] != "batch":
         raise UserError(
             f"{checkpoint} holds {encoder['name']}, stem {encoder['stem']}, norm {encoder['norm']}: timm has no such network; "
             "use safetensors and invp.load_encoder"
         )
 
 
-def write_onnx(encoder: nn.Module, size: int, out: Path) -> None:
-    """The encoder as an ONNX graph: `images` Bx3xsizexsize -> `features` BxF, for any B."""
+def write_onnx(encoder: nn.Module, about: dict[str, str], out: Path) -> None:
+    """The encoder as an ONNX graph: `images` Bx3xHxW -> `features` BxF, for any B, H and W, with what an export says of it."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError:
         raise UserError("export to onnx needs the packages onnx and onnxscript: pip install onnx onnxscript") from None
-    batch = torch.export.Dim("batch", min=1)
-    torch.onnx.export(
-        encoder.eval(), (torch.zeros(2, 3, size, size),), out, dynamo=True, external_data=False, verbose=False,
-        input_names=["images"], output_names=["features"], dynamic_shapes=({0: batch},),
+    free = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)}
+    program = torch.onnx.export(
+        encoder.eval(), (torch.zeros(2, 3, EXAMPLE, EXAMPLE + 32),), dynamo=True, verbose=False,
+        input_names=["images"], output_names=["features"], dynamic_shapes=({**free},),
     )  # fmt: skip
+    program.model.metadata_props.update(about)
+    program.save(out, external_data=False)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,22 +64,24 @@ def run(arguments: argparse.Namespace) -> None:
     """Writes the encoder of a checkpoint."""
     checkpoint, kind, out = arguments.checkpoint, arguments.to, arguments.out
     state = load_checkpoint(checkpoint)
-    tensors, section = encoder_state(state), json.loads(state["section"])
+    tensors, section, about = encoder_state(state), json.loads(state["section"]), metadata(state)
     if not tensors:
         raise UserError(f"{checkpoint} holds no encoder with weights: raw pixels cannot be exported")
     if kind == "timm":
         for_timm(section, checkpoint)
     with atomic_path(out) as temporary:
         if kind in ("torchvision", "timm"):  # timm kept torchvision's names
-            torch.save(tensors, temporary)
+            named = OrderedDict(tensors)
+            named.metadata = about  # load_state_dict does not see it; torch.save keeps it, as it does a state_dict's own _metadata
+            torch.save(named, temporary)
         elif kind == "onnx":
-            write_onnx(load_encoder(checkpoint), section["augmentation"]["size"], temporary)
+            write_onnx(load_encoder(checkpoint), about, temporary)
         elif kind == "safetensors":
             from safetensors.torch import save_file
 
-            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, about | {"format": "pt"})
         else:
-            named = {detectron2_name(key): value.numpy() for key, value in tensors.items() if "num_batches" not in key}
+            renamed = {detectron2_name(key): value.numpy() for key, value in tensors.items() if "num_batches" not in key}
             # detectron2 reads a pickle of NumPy arrays; we write it, and read none.
-            temporary.write_bytes(pickle.dumps({"model": named, "__author__": "InvP", "matching_heuristics": True}))
+            temporary.write_bytes(pickle.dumps({"model": renamed, "__author__": "InvP", "matching_heuristics": True}))
     print(f"{kind}: {out}, {len(tensors)} tensors")

@@ -1,14 +1,14 @@
 """Checkpoints: the only place that writes and reads them.
 
 A checkpoint is a dict: `objective` (state of encoder, head and memory), `optimizer`, `epoch` and `step` (how far it is), `sums` and `rows`
-(the curves), `section` (canonical JSON), `code`, `versions` and `fingerprint` (section, code and parent, to know a foreign one by).
+(the curves), `section` (canonical JSON), `dataset` (`classes` and `format` of the images), `code`, `versions` and `fingerprint` (section,
+code and parent, to know a foreign one by).
 """
 
 import errno
 import fcntl
 import json
 import os
-import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,21 +17,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from invp.data.transform import Transform
 from invp.models.encoders import build_encoder
 from invp.models.heads import build_head
+from invp.models.weights import read_safetensors, read_saved
 from invp.plumbing.errors import UserError
-from invp.plumbing.files import atomic_path
+from invp.plumbing.files import atomic_path, canonical_json
 
 
 def load_checkpoint(path: Path) -> dict:
     """A checkpoint on the CPU, without executing code in it; UserError if it is missing or damaged."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged ({reason}): delete it and run the workflow again") from None
+    state = read_saved(path, ": if it is a checkpoint, delete it and run the workflow again")
     if not isinstance(state, dict) or "objective" not in state:
         raise UserError(
             f"{path} is no checkpoint of this workflow: those are results/EXPERIMENT/seed-S/pretrain/stage-E/checkpoint.pt"
@@ -72,12 +68,49 @@ def load_network(section: dict, checkpoint: Path) -> tuple[nn.Module, nn.Module]
     return encoder.eval(), head.eval()
 
 
+def metadata(state: dict) -> dict[str, str]:
+    """What an export says of the network of a checkpoint, each value as JSON: all that it takes to build the encoder and to feed it.
+
+    `resize` is whole or central crop; it and `classes`, of the training images, are left out where an older checkpoint does not know them.
+    """
+    section, dataset = json.loads(state["section"]), state.get("dataset")
+    encoder, augmentation = section["encoder"], section["augmentation"]
+    values = {"architecture": encoder["name"], "encoder": encoder, "image_size": augmentation["size"]}
+    values |= {"mean": augmentation["mean"], "std": augmentation["std"]}
+    if dataset:
+        values |= {"resize": "whole" if dataset["format"] == "uint8" else "central crop", "classes": dataset["classes"]}
+    return {"producer": '"invp"', **{key: canonical_json(value) for key, value in values.items()}}
+
+
 def load_encoder(path: Path | str) -> nn.Module:
-    """The encoder of a checkpoint, in evaluation mode: images Bx3xHxW, normalised as in training, -> features BxF."""
-    state = load_checkpoint(Path(path))
-    section = json.loads(state["section"])
-    encoder = build_encoder(section["encoder"], section["augmentation"]["size"])
-    encoder.load_state_dict(encoder_state(state))
+    """The encoder of a checkpoint, or of an export to safetensors or torchvision, in evaluation mode: images Bx3xHxW, normalised as in
+    training, -> features BxF.
+
+    Its attribute `transform` makes such an image, 3xsizexsize, of one of Pillow or of a uint8 tensor CxHxW; None of a checkpoint that is
+    too old to say how. UserError if the file is none of these.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        tensors, about = read_safetensors(path)
+    else:
+        state = read_saved(path, ": if it is a checkpoint, delete it and run the workflow again")
+        if isinstance(state, dict) and {"objective", "section"} <= set(state):
+            tensors, about = encoder_state(state), metadata(state)
+        else:
+            tensors, about = state, getattr(state, "metadata", {})
+    if about.get("producer") != '"invp"':
+        raise UserError(
+            f"{path} is neither a checkpoint of this workflow (results/EXPERIMENT/seed-S/pretrain/stage-E/checkpoint.pt) nor an export of "
+            "one to safetensors or torchvision"
+        )
+    known = {key: json.loads(value) for key, value in about.items() if key != "format"}
+    encoder = build_encoder(known["encoder"], known["image_size"])
+    try:
+        encoder.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not hold the encoder that it names: {str(error).splitlines()[0]}") from None
+    size, mean, std = known["image_size"], known["mean"], known["std"]
+    encoder.transform = Transform(size, mean, std, known["resize"] == "whole") if "resize" in known else None
     return encoder.eval()
 
 

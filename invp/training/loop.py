@@ -63,7 +63,7 @@ class Stage:
         self.batch_size = self.training["batch_size"]
         if self.batch_size % group.world_size:
             raise UserError(f"training.batch_size ({self.batch_size}) must be a multiple of the processes ({group.world_size})")
-        if self.shards.num_samples < self.batch_size:
+        if self.shards.num_samples < self.batch_size and section["stage"]:
             raise UserError(f"training.batch_size ({self.batch_size}) is more than the {self.shards.num_samples} images")
         self.steps = self.shards.num_samples // self.batch_size
         self.objective = build_objective(section, self.shards.num_samples).to(group.device)
@@ -106,6 +106,7 @@ class Stage:
             "sums": self.sums,
             "rows": self.rows,
             "section": canonical_json(self.section),
+            "dataset": {"classes": self.shards.classes, "format": self.shards.format},
             "code": self.code,
             "versions": versions(),
             "fingerprint": self.fingerprint,

@@ -169,3 +169,17 @@ def test_the_manifest_says_what_was_left_out_after_a_restart_too(tree, tmp_path)
     for _ in range(2):
         run(tree, tmp_path / "out", on_bad_image="skip", rows_per_shard=2)
         assert len(json.loads((tmp_path / "out/manifest.json").read_text())["skipped"]) == 1
+
+
+@pytest.mark.parametrize("name", ["voc", "voc2007", "voc2012", "voc0712", "scenes", "composites", "coil20"])
+def test_a_balanced_part_of_a_set_without_one_label_an_image_is_refused(name):
+    with pytest.raises(UserError, match="per_class is 3, which this set has no use for; valid: 0"):
+        plugin_options("datasets", {"name": name, "per_class": 3}, "t")
+
+
+def test_a_balanced_part_of_images_without_labels_is_refused(tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "photos/1.png")
+    options = plugin_options("datasets", {"name": "image_folder", "folder": "photos", "train": ".", "per_class": 1}, "t")
+    with pytest.raises(UserError, match="per_class is 1, but the images have no single label each; valid: 0"):
+        prepare.write_split(options, "train", tmp_path, tmp_path / "out")

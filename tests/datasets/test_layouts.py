@@ -1,6 +1,7 @@
 """Each data set from a small tree in its true layout: counts, labels, boxes and pixels read back equal."""
 
 import io
+import json
 import pickle
 import tarfile
 from pathlib import Path
@@ -248,6 +249,39 @@ def tree_voc0712(root):
         found = voc_tree(root, year, [("train", "trainval", ["000002", "000001"]), ("test", "test", ["000003"])])[0]
         made[year] = found
     return {"train": (made[2007]["train"][0] + made[2012]["train"][0], None), "test": made[2007]["test"]}, {}
+
+
+COCO_BOXES = {
+    2: [(18, [0, 0, 6, 8], 0), (1, [1.5, 2, 3, 3], 1)],
+    1: [(1, [0, 1, 3, 3], 1), (1, [4, 4, 5, 5], 0), (7, [0, 0, 1, 1], 0)],
+    3: [],
+}
+
+
+def coco_file(path, numbers, boxes=COCO_BOXES, categories=((7, "cup"), (1, "person"), (18, "dog"))):
+    """Instances in COCO's layout: image i is 00000i.jpg of 12 x 10 pixels."""
+    made = [(i, *box) for i in numbers for box in boxes[i]]
+    content = {
+        "images": [{"id": i, "file_name": f"{i:06d}.jpg", "width": 12, "height": 10} for i in numbers],
+        "categories": [{"id": number, "name": name, "supercategory": "thing"} for number, name in categories],
+        "annotations": [
+            {"id": 10 + n, "image_id": i, "category_id": c, "bbox": box, "area": box[2] * box[3], "iscrowd": crowd}
+            for n, (i, c, box, crowd) in enumerate(made)
+        ],
+    }
+    return write(path, json.dumps(content).encode())
+
+
+def coco_tree(root, **splits):
+    made = {}
+    for split, (name, numbers) in splits.items():
+        coco_file(root / f"coco/annotations/instances_{name}.json", numbers)
+        made[split] = [write(root / f"coco/{name}/{i:06d}.jpg", jpeg(40 * i)).read_bytes() for i in numbers], None
+    return made, {}
+
+
+def tree_coco(root):
+    return coco_tree(root, train=("train2017", [2, 1]), test=("val2017", [3]), val=("val", [1]))
 
 
 def tree_scenes(root):

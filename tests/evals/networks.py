@@ -6,7 +6,7 @@ import torch
 
 from invp.models.encoders import build_encoder
 
-SMALL = {"name": "resnet_small", "stem": "imagenet", "norm": "batch", "width": 8, "blocks": 1, "zero_init_residual": False}
+SMALL = {"name": "resnet_small", "stem": "auto", "norm": "batch", "width": 8, "blocks": 1, "zero_init_residual": False}
 
 
 def encoder_inputs(digits):

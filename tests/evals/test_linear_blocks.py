@@ -12,7 +12,7 @@ from invp.evals import linear, linear_blocks
 from invp.models.encoders import build_encoder
 from invp.plumbing.config import instance
 
-OPTIONS = {"name": "resnet_small", "stem": "imagenet", "norm": "batch", "width": 8, "blocks": 1, "zero_init_residual": False}
+OPTIONS = {"name": "resnet_small", "stem": "auto", "norm": "batch", "width": 8, "blocks": 1, "zero_init_residual": False}
 QUICK = {"learning_rates": [0.03, 0.3], "weight_decays": [0.0, 1e-3], "epochs": 3, "batch_size": 128}
 
 

@@ -87,7 +87,7 @@ def test_voc_reaches_the_svm_and_no_other_evaluation(tmp_path):
 
     TREES["voc2007"](tmp_path)
     prepare.write_split(plugin_options("datasets", {"name": "voc2007"}, "test"), "train", tmp_path, tmp_path / "out", 1)
-    encoder = {"name": "resnet_small", "stem": "imagenet", "norm": "batch", "width": 8, "blocks": 1, "zero_init_residual": False}
+    encoder = {"name": "resnet_small", "stem": "auto", "norm": "batch", "width": 8, "blocks": 1, "zero_init_residual": False}
     head = {"kind": "linear", "dimensions": 4}
     network = build_encoder(encoder, 16)
     modules = {"encoder": network, "head": build_head(head, network.num_features)}

@@ -18,7 +18,9 @@ OBJECTIVES = plugin_names("objectives")
 
 def build(name: str, seed: int = 5):
     torch.manual_seed(0)
-    encoder = build_encoder({"name": "resnet_small", "width": 8, "blocks": 1, "norm": "batch"}, SIZE)
+    encoder = build_encoder(
+        {"name": "resnet_small", "stem": "auto", "width": 8, "blocks": 1, "norm": "batch", "zero_init_residual": False}, SIZE
+    )
     head = build_head({"kind": "mlp", "dimensions": D}, encoder.num_features)
     module = load_plugin("objectives", name)
     options = plugin_options("objectives", {"name": name, **SMALL.get(name, {})}, "test")

@@ -64,6 +64,10 @@ def test_values_and_gradients(loss, num_negatives):
         with pytest.raises(UserError, match="num_negatives is 0; valid with loss"):
             build(loss, num_negatives)
         return
+    if loss == "topm" and num_negatives > N:
+        with pytest.raises(UserError, match="num_negatives must be at most 30, the number of images, or 0 for all"):
+            build(loss, num_negatives)
+        return
     objective, partition = build(loss, num_negatives), None
     rows = objective.encoder.rows
     for epoch, index in ((1, [3, 29, 0]), (1, [5, 5, 6]), (2, [3, 8, 9])):

@@ -142,10 +142,10 @@ def test_the_ramp_switches_the_invariance_loss_on():
         assert metrics["loss_invariance"] > 0 and output["loss"].item() == pytest.approx(expected.item())
 
 
-def test_without_hard_negatives_equals_all_rows_and_more_rows_than_there_are():
+def test_without_hard_negatives_equals_all_rows():
     index = torch.arange(8)
     losses = []
-    for options in ({"hard_negatives": False}, {"num_negatives": 0}, {"num_negatives": 10**6}, {"num_negatives": N}):
+    for options in ({"hard_negatives": False}, {"num_negatives": 0}, {"num_negatives": N}):
         objective = build(**options)
         assert objective.num_near == N
         run(objective, range(1, 3))
@@ -179,10 +179,16 @@ def test_nearest_rows_as_positives_ignore_the_graph():
     assert output["metrics"]["num_positives"] == 6
 
 
-@pytest.mark.parametrize("num_samples", [1, 2, 3])
+@pytest.mark.parametrize("num_samples", [2, 3])
 @pytest.mark.parametrize("options", [{}, {"positives": "knn"}, {"graph": "epoch"}, {"num_negatives": 0}])
-def test_sets_smaller_than_every_option_train(num_samples, options):
-    config = Config(**({"ramp": "constant", "num_negatives": 2} | options))
+def test_sets_as_small_as_every_option_allows_train(num_samples, options):
+    counts = {
+        "k": num_samples - 1,
+        "num_positives": num_samples - 1,
+        "num_neighbours": num_samples - 1,
+        "num_negatives": num_samples,
+    }
+    config = Config(**({"ramp": "constant"} | counts | options))
     objective = Objective(config, Given(), nn.Identity(), num_samples, seed=0)
     index = torch.arange(num_samples)
     for epoch in (1, 2):

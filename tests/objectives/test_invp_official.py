@@ -68,9 +68,7 @@ class Reference:
         return loss.item()
 
 
-@pytest.mark.parametrize(
-    ("num_negatives", "positives", "steps"), [(M, "hard", 3), (M, "easy", 2), (0, "hard", 3), (1000, "hard", 1)]
-)
+@pytest.mark.parametrize(("num_negatives", "positives", "steps"), [(M, "hard", 3), (M, "easy", 2), (0, "hard", 3), (N, "hard", 1)])
 @pytest.mark.parametrize("ramp_epoch", [0, 2])
 def test_twenty_steps_equal_the_reference(num_negatives, positives, steps, ramp_epoch):
     generator = torch.Generator().manual_seed(5)

@@ -67,5 +67,5 @@ def test_value_and_gradient_equal_loops():
 
 
 def test_impossible_options_are_refused_by_name():
-    with pytest.raises(UserError, match="num_clusters must be at most the 40 images"):
+    with pytest.raises(UserError, match="num_clusters must be at most 40, the number of images"):
         build(num_clusters=41)

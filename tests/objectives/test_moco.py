@@ -12,7 +12,7 @@ from invp.objectives.moco import Config, Objective
 from invp.plumbing.errors import UserError
 
 N, D, K, TAU = 12, 4, 6, 0.3
-ENCODER = {"name": "resnet_small", "width": 8, "blocks": 1, "norm": "batch"}
+ENCODER = {"name": "resnet_small", "stem": "auto", "width": 8, "blocks": 1, "norm": "batch", "zero_init_residual": False}
 
 
 def build(**options) -> Objective:

@@ -15,7 +15,9 @@ N, D = 24, 4
 
 def network(**options) -> Objective:
     torch.manual_seed(0)
-    encoder = build_encoder({"name": "resnet_small", "width": 8, "blocks": 1, "norm": "group"}, 12)
+    encoder = build_encoder(
+        {"name": "resnet_small", "stem": "auto", "width": 8, "blocks": 1, "norm": "group", "zero_init_residual": False}, 12
+    )
     head = build_head({"kind": "linear", "dimensions": D}, 32)
     config = Config(**({"loss": "infonce", "num_negatives": 7, "temperature": 0.3} | options))
     return Objective(config, encoder, head, N, seed=3)

@@ -62,7 +62,9 @@ def results(rank: int, world_size: int) -> dict:
     objective = build()
     objective([images(3, 8, 0, 5)[mine], images(4, 9, 1, 6)[mine]], torch.tensor([3, 8, 0, 5])[mine], 1)["loss"].backward()
     torch.manual_seed(0)
-    encoder = build_encoder({"name": "resnet_small", "width": 8, "blocks": 1, "norm": "batch"}, 8)
+    encoder = build_encoder(
+        {"name": "resnet_small", "stem": "auto", "width": 8, "blocks": 1, "norm": "batch", "zero_init_residual": False}, 8
+    )
     head = build_head({"kind": "linear", "dimensions": 8}, 32)
     rival = moco.Objective(moco.Config(num_keys=8, norm_group=2), encoder, head, 99, seed=1)
     views = torch.randn(8, 3, 8, 8)

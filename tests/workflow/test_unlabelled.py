@@ -9,9 +9,9 @@ EXPERIMENT = """\
 extends: smoke-invp
 title: Photographs without labels
 dataset: {name: image_folder, folder: photos}
-evaluations: {knn: false, linear: false}
+figures: {class-maps: {}}
 training: {epochs: 1}
-objective: {ramp_epoch: 0}
+objective: {ramp_epoch: 0, num_negatives: 150}
 stages: [1]
 """
 
@@ -23,8 +23,10 @@ def test_a_folder_of_unlabelled_photographs_is_pretrained_on_and_reported(new_pr
         Image.fromarray((image * 15).astype("uint8")).resize((20, 16)).convert("RGB").save(folder / f"{i:03d}.png")
     (new_project.folder / "config/experiments/photos-invp.yaml").write_text(EXPERIMENT)
     study = "config/studies/photos.yaml"
-    (new_project.folder / study).write_text("study: photos\nexperiments: [photos-invp]\ncolumns: [graph.mutual_share]\n")
-    new_project.snakemake("all", "--config", f"data_root={tmp_path / 'data'}", study=study)
+    (new_project.folder / study).write_text("study: photos\nexperiments: [photos-invp]\ncolumns: [knn.top1, graph.mutual_share]\n")
+    printed = new_project.snakemake("all", "--config", f"data_root={tmp_path / 'data'}", study=study)
+    left = "evaluations.knn, evaluations.linear, figures.class-maps left out"  # of the parent, and what colours by class
+    assert printed.count(f"warning: photos-invp: data set 'image-folder' has no labels: {left}") == 1
     results = new_project.folder / "results"
     rows = list(csv.DictReader((results / "studies/photos/summary.csv").open()))
     metrics = {row["metric"] for row in rows}

@@ -15,11 +15,12 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
 # Jobs run the Python that runs Snakemake, activated or not, on this machine and on a cluster's nodes.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]))
 
-from invp.plumbing.config import data_root, instance
+from invp.plumbing.config import data_root
 from invp.plumbing.experiments import experiment_names, load_study
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json, read_json
 from invp.plumbing.folders import EXPERIMENTS as EXPERIMENTS_OF_PACKAGE
+from invp.plumbing.needs import check, has_split, leave_out_what_needs_labels, manifest
 from invp.plumbing.plugins import load_plugin
 from invp.plumbing.provenance import code_digest, step_modules
 from invp.plumbing.records import made_with_other_versions
@@ -35,31 +36,14 @@ def load_or_explain():
     where = ", ".join(map(str, workflow.configfiles)) or "config/config.yaml"
     try:
         study = load_study(config, where, OWN_EXPERIMENTS)
-        for dataset_id, dataset in study["datasets"].items():
-            check_data_path(study, dataset_id, dataset)
-        return study
+        lines = leave_out_what_needs_labels(study)
+        check(study)
     except UserError as error:
         # A traceback would hide the one line that helps; Snakemake prints this as it is.
         raise WorkflowError(str(error))
-
-
-def used_splits(study, dataset_id):
-    """The splits of a set without which a study cannot be made."""
-    for experiment in study["loaded"].values():
-        if dataset_id in experiment["evaluation_datasets"].values():
-            return ["train", "test"]
-        figures = [load_plugin("figures", figure["name"]).NEEDS for figure in experiment["figures"].values()]
-        if dataset_id == experiment["dataset_id"] and any("features" in needs for needs in figures):
-            return ["train", "test"]
-    return ["train"]
-
-
-def check_data_path(study, dataset_id, dataset):
-    """Fails before any job starts if raw data is missing that no prepared shards replace."""
-    plugin = load_plugin("datasets", dataset["name"])
-    missing = [s for s in used_splits(study, dataset_id) if not Path(f"results/datasets/{dataset_id}/{s}/manifest.json").exists()]
-    if missing and hasattr(plugin, "check_root"):
-        plugin.check_root(instance(plugin.Config, dataset), data_root())
+    if workflow.is_main_process:
+        print(*(f"warning: {line}" for line in lines), sep="\n", end="\n" if lines else "", file=sys.stderr)
+    return study
 
 
 def warn_of_other_versions():
@@ -139,10 +123,6 @@ def section(step):
 def code(step):
     """A params function: the digest of the code that `step` runs for these wildcards."""
     return lambda wildcards: code_digest(step_modules(step, section_of(step, wildcards)))
-
-
-def manifest(dataset_id, split):
-    return f"results/datasets/{dataset_id}/{split}/manifest.json"
 
 
 def training_manifest(w):
@@ -308,15 +288,6 @@ def explorer_inputs(w):
     return {"graph": graphs, "dataset": training_manifest(w)}
 
 
-def has_split(dataset_id, split):
-    """Whether a set has a split: prepared or, of sets whose users bring what they have, in the raw data."""
-    options = STUDY["datasets"][dataset_id]
-    plugin = load_plugin("datasets", options["name"])
-    if split not in plugin.SPLITS or Path(manifest(dataset_id, split)).exists() or not hasattr(plugin, "has_split"):
-        return split in plugin.SPLITS
-    return plugin.has_split(instance(plugin.Config, options), data_root(), split)
-
-
 def evaluate_inputs(w):
     experiment = EXPERIMENTS[w.experiment]
     try_again_if_not_made(f"{RUN}/evals/{{eval}}/stage-{{stage}}/record.json".format(**w))
@@ -331,7 +302,7 @@ def evaluate_inputs(w):
         files[f"{split}_data"] = manifest(dataset, split)
     # The set's own validation split, for an evaluation that chooses on one.
     evaluation = load_plugin("evals", experiment["evaluations"][w.eval]["name"])
-    if getattr(evaluation, "VALIDATION", False) and has_split(dataset, "val"):
+    if getattr(evaluation, "VALIDATION", False) and has_split(STUDY, dataset, "val"):
         files["validation_data"] = manifest(dataset, "val")
     return files
 
