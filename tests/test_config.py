@@ -93,11 +93,18 @@ def test_a_study_names_the_nearest_experiment(folder):
         load_study({"study": "s", "experiments": ["digits-invp"], "seed": 1}, "s.yaml", folder)
 
 
-@pytest.mark.parametrize("name", ["Two words", "a/b", "..", "-a", "a_b", "é", "a\nb"])
+@pytest.mark.parametrize("name", ["Two words", "a/b", "..", "-a", "_a", "é", "a\nb"])
 def test_a_studys_name_is_one_of_a_folder(folder, name):
-    with pytest.raises(UserError, match="s.yaml: study is .*; valid: a name of a-z, 0-9 and '-'") as caught:
+    with pytest.raises(UserError, match="s.yaml: study is .*; valid: a name, which is that of a folder") as caught:
         study(folder, study=name, experiments=["digits-invp"])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["datasets", "Studies", "logs", "benchmarks"])
+def test_an_experiment_is_not_named_as_a_folder_of_the_workflows_own(folder, name):
+    write(folder, name, extends="digits-invp")
+    with pytest.raises(UserError, match=f"experiment '{name}' needs another name: results/{name.lower()} is a folder"):
+        load_study({"study": "s", "experiments": [name]}, "s.yaml", folder)
 
 
 def test_one_id_for_two_data_sets_is_an_error(folder):

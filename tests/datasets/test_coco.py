@@ -138,7 +138,7 @@ def test_a_detector_is_trained_and_measured_on_it(root):
         prepared(root, split)
     encoder = build_encoder(structured(Encoder, {"name": "resnet_small", "width": 8}, "t"), 64)
     folders = {split: root.parent / f"out-{split}" for split in ("train", "test")}
-    inputs = SimpleNamespace(encoder=encoder, **folders, mean=[0.5] * 3, std=[0.25] * 3)
+    inputs = SimpleNamespace(encoder=encoder, **folders, mean=[0.5] * 3, std=[0.25] * 3, workers=1)
     config = detection.Config(
         steps=2,
         batch_size=3,

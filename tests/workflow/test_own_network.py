@@ -54,4 +54,4 @@ def test_an_export_is_evaluated_as_a_network_of_ones_own(finished, tmp_path):
     found = json.loads((results / "own-network/seed-0/evals/knn/stage-0/metrics.json").read_text())
     card = {"trained_on": "as in own.safetensors", "objective": "none", "network": "resnet_small, head none"}
     assert card.items() <= found["protocol"].items() and found["metrics"]["top1"] > 40
-    assert "own-network" in (results / "report.html").read_text()
+    assert "own-network" in (results / "studies/own/report.html").read_text()
