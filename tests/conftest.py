@@ -13,7 +13,7 @@ from filelock import FileLock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the tests run in two processes
 
-from tests import warm_python  # noqa: E402
+from tests import warm_jobs, warm_python  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -121,8 +121,10 @@ class Project:
         return printed
 
     def snakemake(self, *arguments: str, expect: int | None = 0, study: str = STUDY, **env: str) -> str:
+        """The workflow; its jobs are forks too: see tests/warm_jobs.py."""
         command = ["snakemake", "--profile", "profiles/local", *arguments, "--configfile", study]
-        return self.python(*command, expect=expect, **env)
+        python, server = warm_jobs.started()
+        return self.python(*command, expect=expect, **{"INVP_JOBS_PYTHON": python, warm_jobs.VARIABLE: server, **env})
 
     def invp(self, *arguments: str, expect: int | None = 0) -> str:
         return self.python("invp", *arguments, expect=expect)

@@ -109,6 +109,20 @@ def test_as_a_module_of_another_workflow(installed, own):
     assert "other_pretrain" in installed.snakemake("--cores", "1", "-n", cwd=own)
 
 
+def test_as_snakedeploy_writes_it_with_rules_from_a_tag_of_a_repository(installed, own, tmp_path, root):
+    """Snakemake fetches the rules by git; a repository on this disk stands for GitHub's. A job is run."""
+    repository = tmp_path / "repository"
+    shutil.copytree(root / "workflow", repository / "workflow")
+    git = ["git", "-C", str(repository), "-c", "user.email=a@example.org", "-c", "user.name=A"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "Rules"], ["tag", "v1"]):
+        subprocess.run([*git, *command], check=True)
+    shutil.rmtree(repository / "workflow")  # what is not at the tag plays no part
+    (own / "Snakefile").write_text(MODULE.format(snakefile=f"git+file://{repository}/workflow/Snakefile@v1"))
+    target = "results/datasets/digits/test/manifest.json"
+    assert "other_prepare" in installed.snakemake("--cores", "1", target, cwd=own)
+    assert (own / target).exists()
+
+
 @pytest.mark.parametrize("way", ["--directory", "module", "init"])
 def test_from_a_clone_without_installing(new_project, tmp_path, way):
     """In a job too: one is run."""

@@ -34,6 +34,11 @@ def _become(arguments: list[str], folder: str, environment: dict[str, str], outp
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(descriptor, number)
         os.close(descriptor)
+    become(arguments, folder, environment)
+
+
+def become(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Makes of this process what `python -m MODULE ...` would be, started in the folder with the environment, and runs the module."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -41,6 +46,10 @@ def _become(arguments: list[str], folder: str, environment: dict[str, str], outp
     paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [folder, *paths, *installed]
     sys.argv = list(arguments)
+    if arguments[0] == "snakemake":
+        sys.executable = environment.get(
+            "INVP_JOBS_PYTHON", sys.executable
+        )  # the workflow puts its folder first into the PATH of jobs
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
 
 
