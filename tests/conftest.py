@@ -123,8 +123,7 @@ class Project:
     def snakemake(self, *arguments: str, expect: int | None = 0, study: str = STUDY, **env: str) -> str:
         """The workflow; its jobs are forks too: see tests/warm_jobs.py."""
         command = ["snakemake", "--profile", "profiles/local", *arguments, "--configfile", study]
-        python, server = warm_jobs.started()
-        return self.python(*command, expect=expect, **{"INVP_JOBS_PYTHON": python, warm_jobs.VARIABLE: server, **env})
+        return self.python(*command, expect=expect, **{**warm_jobs.environment(), **env})
 
     def invp(self, *arguments: str, expect: int | None = 0) -> str:
         return self.python("invp", *arguments, expect=expect)

@@ -17,7 +17,7 @@ from invp.plumbing.files import read_table
 from tests.conftest import STUDY, Project
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "docs" / "extending.md").read_text(), re.M | re.S)
+BLOCKS = re.findall(r"^```(?!text)(\w+)\n(.*?)^```$", (ROOT / "docs" / "extending.md").read_text(), re.M | re.S)
 FILES = {match[1]: text for _, text in BLOCKS if (match := re.match(r"# (\S+)\n", text))}
 LINES = [match.groups() for _, text in BLOCKS if (match := re.match(r"# (\S+), a new line after: (.*)\n(.*\n)\Z", text))]
 COMMANDS = [text for language, text in BLOCKS if language == "bash"]

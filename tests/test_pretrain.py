@@ -281,3 +281,17 @@ def test_stages_outside_the_section_do_not_change_it_but_for_a_graph_by_stage():
     assert pretrain_section(a, 0, 4) == pretrain_section(b, 0, 4)
     a["objective"]["graph"] = b["objective"]["graph"] = "stage"
     assert pretrain_section(a, 0, 4) != pretrain_section(b, 0, 4)
+
+
+@pytest.mark.parametrize(("schedule", "depends"), [("cosine", True), ("multistep", False), ("constant", False)])
+def test_the_horizon_counts_where_the_schedule_looks_at_it(schedule, depends):
+    """In the section, as in the rates of epochs that both have."""
+    sections, rates = [], []
+    for epochs in (4, 9):
+        loaded = experiment()
+        loaded["training"] |= {"epochs": epochs, "schedule": schedule, "drops": [2]}
+        sections.append(pretrain_section(loaded, 0, 4))
+        rates.append([learning_rate(loaded["training"], epoch) for epoch in range(1, 5)])
+        if not depends:
+            assert rates[-1] == [learning_rate(sections[-1]["training"], epoch) for epoch in range(1, 5)]
+    assert (sections[0] != sections[1]) == (rates[0] != rates[1]) == depends

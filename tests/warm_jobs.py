@@ -46,8 +46,11 @@ sys.exit(os.WEXITSTATUS(status))
 
 
 @cache
-def started() -> tuple[str, str]:
-    """The script that stands for `python`, and the socket of this process's server, which is started the first time."""
+def environment() -> dict[str, str]:
+    """Variables of a workflow whose jobs are to be forks: the script that stands for `python`, and the socket of the server.
+
+    Started the first time, the server serves all workflows of this process.
+    """
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
     atexit.register(shutil.rmtree, folder, True)
     script = folder / "python"
@@ -57,7 +60,7 @@ def started() -> tuple[str, str]:
     command = [sys.executable, __file__, str(path)]
     server = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     server.stdout.readline()  # it listens
-    return str(script), str(path)
+    return {"INVP_JOBS_PYTHON": str(script), VARIABLE: str(path)}
 
 
 def _serve(path: str) -> None:

@@ -31,7 +31,8 @@ def labels_of(study: dict, dataset_id: str) -> str:
     labelled = True
     for split in ("train", "test"):
         if (prepared := Path(manifest(dataset_id, split))).exists():
-            labelled &= bool(read_json(prepared)["classes"])
+            content = read_json(prepared)
+            labelled &= not isinstance(content, dict) or content.get("classes") != []
         elif hasattr(plugin, "has_labels") and has_split(study, dataset_id, split):
             labelled &= plugin.has_labels(instance(plugin.Config, options), data_root(), split)
     return "one" if labelled else "none"

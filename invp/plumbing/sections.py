@@ -165,6 +165,12 @@ def check_resolution(experiment: dict) -> None:
         )
 
 
+def training_section(experiment: dict) -> dict:
+    """The options of a training on which its weights at a stage's end can depend: `epochs` is among them if the schedule looks at it."""
+    training = experiment["training"]
+    return {key: value for key, value in training.items() if key != "epochs" or training["schedule"] == "cosine"}
+
+
 def network_section(experiment: dict) -> dict:
     """The part of an experiment that it takes to build the encoder and the head, and to feed them."""
     augmentation = {key: experiment["augmentation"][key] for key in ("size", "mean", "std")}

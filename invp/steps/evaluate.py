@@ -11,7 +11,7 @@ from invp.plumbing.files import write_json
 from invp.plumbing.jobs import Job, add_workers
 from invp.plumbing.metrics import metric_of
 from invp.plumbing.plugins import load_plugin
-from invp.plumbing.sections import network_section
+from invp.plumbing.sections import network_section, training_section
 
 GPU = True
 
@@ -28,7 +28,7 @@ def section(study: dict, *, experiment: str, seed: int, stage: int, eval: str) -
         "pretraining_dataset": options["dataset_id"],
         "objective": options["objective"]["name"] if stage else "none",
         "given_weights": options["weights"]["file"] if options["weights"] else "",
-        "epochs": options["training"]["epochs"],
+        "epochs": training_section(options).get("epochs"),
         "seed": seed,
         "stage": stage,
         "encoder_name": options["encoder"]["name"],
@@ -59,12 +59,13 @@ def run(job: Job) -> None:
     for name, value in result["metrics"].items():
         if not math.isfinite(value):
             raise UserError(f"{section['evaluation_name']} of {section['experiment']}: {name} is {value}")
+    horizon = f" of {section['epochs']}" if section["epochs"] else ""  # where the rate depends on it
     card = {
         "data": section["dataset"],
         "trained_on": trained_on(section),
         "network": f"{section['encoder_name']}, head {section['head_kind']}",
         "objective": section["objective"],
-        "epoch": f"{section['stage']} of {section['epochs']}, the last of its stage",
+        "epoch": f"{section['stage']}{horizon}, the last of its stage",
         "seed": section["seed"],
     }
     content = {

@@ -10,6 +10,7 @@ import torch
 from invp.plumbing.files import atomic_path
 from invp.plumbing.jobs import Job, add_workers
 from invp.plumbing.launch import STOPPED, leave_after
+from invp.plumbing.sections import training_section
 from invp.plumbing.staging import staged
 from invp.training.checkpoint import is_of, locked
 from invp.training.distributed import Group, join, on_any_process
@@ -25,8 +26,9 @@ def loads(section: dict) -> list[str]:
 
 
 def section(study: dict, *, experiment: str, seed: int, stage: int) -> dict:
-    """What a weight can depend on. Stages do not, but for an objective that takes its graph where a stage begins."""
+    """What a weight can depend on. Of stages none does, but for an objective that takes its graph where a stage begins."""
     options = study["loaded"][experiment]
+    options = {**options, "training": training_section(options)}
     keys = ("objective", "encoder", "head", "augmentation", "training", "weights")
     begins = [s for s in options["stages"] if s < stage] if options["objective"].get("graph") == "stage" else []
     return {**{key: options[key] for key in keys}, "graph_stages": begins, "seed": seed, "stage": stage}

@@ -11,7 +11,8 @@ from torch import nn
 
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import atomic_path
-from invp.training.checkpoint import encoder_state, load_checkpoint, load_encoder, metadata
+from invp.training.checkpoint import encoder_state, load_checkpoint
+from invp.training.encoder import load_encoder, metadata
 
 EXAMPLE = 160  # pixels of the image that ONNX's graph is traced with: no network here is so deep that it has none left
 FORMATS = ("torchvision", "timm", "detectron2", "safetensors", "onnx")

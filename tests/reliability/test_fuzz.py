@@ -19,7 +19,8 @@ from invp.models.weights import read_state
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import load
 from invp.plumbing.files import read_table, write_table
-from invp.training.checkpoint import load_checkpoint, load_encoder
+from invp.training.checkpoint import load_checkpoint
+from invp.training.encoder import load_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = settings(

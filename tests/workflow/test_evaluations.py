@@ -77,6 +77,7 @@ def project(finished, digits, tmp_path_factory):
     (folder / "data/VOCdevkit/VOC2007/ImageSets/Main/val.txt").write_text("")
     write_folders(folder / "data/folders", digits)
     project = finished.copy(folder / "project")
+    shutil.rmtree(project.folder / "results/studies/smoke")  # of other options: stale, as `verify` would say
     project.data = str(folder / "data")
     with open(project.folder / EXPERIMENT, "a") as file:
         file.write(EVALUATIONS)

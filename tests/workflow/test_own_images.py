@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,8 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
 from invp.plumbing.files import sha256_of
+from tests import warm_jobs
+from tests.conftest import Project
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs/own_images.md").read_text()
@@ -162,8 +163,6 @@ TREES = (classes_in_folders, caltech, tiny_imagenet, lists, parquet, boxes, inst
 @pytest.fixture(scope="module")
 def mine(finished, tmp_path_factory):
     """The folder of a newcomer who has followed the page to its end, with the page's study made."""
-    from tests.conftest import Project
-
     folder, data = tmp_path_factory.mktemp("newcomer") / "mine", tmp_path_factory.mktemp("my data")
     for make in TREES:
         make(data)
@@ -174,7 +173,7 @@ def mine(finished, tmp_path_factory):
     for path, text in FILES.items():
         (folder / path).write_text(text.replace("SHA256", sha256_of(weights)))
     project = Project(folder)
-    words = project.run(sys.executable, "-m", "snakemake", "--profile", "profiles/local", INVP_DATA=str(data))
+    words = project.python("snakemake", "--profile", "profiles/local", INVP_DATA=str(data), **warm_jobs.environment())
     return project, words, data
 
 

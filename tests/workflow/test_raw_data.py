@@ -19,7 +19,7 @@ evaluations: {linear: false}
 graph: {snapshot: false}
 figures: {training-curves: false}
 training: {epochs: 1, batch_size: 32}
-objective: {ramp_epoch: 0}
+objective: {ramp_epoch: 0, num_negatives: 0}
 stages: [1]
 """
 AFTER_TEST = {"features": 1, "evaluate": 1, "summary": 1, "report": 1}

@@ -162,6 +162,16 @@ def test_one_more_stage_runs_one_more_stage(project):
     assert "pretrain" not in project.planned()
 
 
+def test_a_stage_put_before_another_runs_that_one_again(project):
+    """It begins from the new one's checkpoint; what it gives is equal to the bit, which only a run can tell."""
+    project.edit("config/experiments/smoke-invp.yaml", "stages: [1, 2]", "stages: [2]")
+    project.snakemake("all", "--touch")  # as if it had run with one stage
+    assert project.planned() == {}
+    project.edit("config/experiments/smoke-invp.yaml", "stages: [2]", "stages: [1, 2]")
+    planned = project.planned()
+    assert planned["pretrain"] == 2 and planned["graph"] == 2 and planned["evaluate"] == 4  # of two experiments
+
+
 def test_one_more_seed_runs_only_the_new_one(project):
     project.edit("config/studies/smoke.yaml", "seeds: [0]", "seeds: [0, 1]")
     planned = project.planned()

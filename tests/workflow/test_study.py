@@ -208,3 +208,11 @@ def test_names_with_capitals_and_underscores_make_files_of_these_names(new_proje
     for path in ("My_Run-1/seed-0/evals/A_knn/stage-2/metrics.json", "My_Run-1/seed-0/features/stage-2/My_Digits-test.arrow"):
         assert f"results/{path}" in printed
     assert jobs_in(printed)["prepare"] == 3
+
+
+def test_the_generic_profile_with_a_shell_as_the_scheduler(new_project):
+    """Clusters that are not SLURM: the job's script is run as a scheduler would run it."""
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/generic", "--cluster-generic-submit-cmd", "sh"]
+    target = "results/datasets/digits/test/manifest.json"
+    new_project.run(*command, "--configfile", STUDY, "--", target)
+    assert (new_project.folder / target).exists()
