@@ -23,7 +23,7 @@ from invp.plumbing.files import canonical_json, read_table
 from invp.plumbing.sections import Encoder as EncoderOptions
 from invp.steps import prepare
 from invp.tools.export import detectron2_name, run
-from invp.training.checkpoint import load_encoder
+from invp.training.encoder import load_encoder
 
 
 def write_checkpoint(options, encoder, size, path):
