@@ -82,7 +82,7 @@ def _parsed(argv: list[str]) -> tuple[argparse.Namespace, str, ModuleType]:
             own.add_argument("--code", help="the code digest that was planned; another one is an error")
             own.add_argument("--input", type=_pair, nargs="*", default=[], metavar="NAME=PATH", help="inputs, by name")
             own.add_argument("--output", type=_pair, nargs="+", required=True, metavar="NAME=PATH", help="outputs, by name")
-            own.add_argument("--log", type=Path, help="the file that this is written into, to keep that of each try")
+            own.add_argument("--keep-log", type=Path, help="the file that this is written into, to keep that of each try")
             own.add_argument("--attempt", type=int, default=1, help="the number of this try (default: 1)")
         if hasattr(module, "add_arguments"):
             module.add_arguments(own)
@@ -100,9 +100,9 @@ def _run_step(arguments: argparse.Namespace, step: ModuleType) -> int:
 
     name, started = arguments.command, time.time()
     worker = "INVP_WORKER" in os.environ  # one of several processes of a job that another one launched
-    if arguments.log and not worker:
-        keep_log(arguments.log, arguments.attempt)
-        if mistake := lasting_mistake(arguments.log, arguments.attempt):
+    if arguments.keep_log and not worker:
+        keep_log(arguments.keep_log, arguments.attempt)
+        if mistake := lasting_mistake(arguments.keep_log, arguments.attempt):
             raise UserError(mistake)
     try:
         section = json.loads(arguments.section)
@@ -133,8 +133,8 @@ def _run_step(arguments: argparse.Namespace, step: ModuleType) -> int:
             status, reason = _status_and_reason(step, job)
     if status == 0:
         write_record(record, job, started, reason)
-        if arguments.log:
-            drop_log(arguments.log, arguments.attempt)
+        if arguments.keep_log:
+            drop_log(arguments.keep_log, arguments.attempt)
     return status
 
 

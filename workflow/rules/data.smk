@@ -20,7 +20,7 @@ rule prepare:
     shell:
         "python -m invp prepare --section {params.section:q} --code {params.code} --workers {threads}"
         " --output manifest={output.manifest} record={output.record}"
-        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
+        " --keep-log {log} --attempt {resources.attempt} > {log} 2>&1"
 
 
 if workflow.workflow_settings.cache is not None:

@@ -21,4 +21,4 @@ rule evaluate:
     shell:
         "python -m invp evaluate --section {params.section:q} --code {params.code} --input {params.inputs} --workers {threads}"
         " --output metrics={output.metrics} record={output.record}"
-        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
+        " --keep-log {log} --attempt {resources.attempt} > {log} 2>&1"

@@ -22,4 +22,4 @@ rule features:
     shell:
         "python -m invp features --section {params.section:q} --code {params.code} --input {params.inputs} --workers {threads}"
         " --output features={output.features} record={output.record}"
-        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
+        " --keep-log {log} --attempt {resources.attempt} > {log} 2>&1"

@@ -23,7 +23,7 @@ rule graph:
     shell:
         "python -m invp graph --section {params.section:q} --code {params.code} --input {params.inputs}"
         " --output knn={output.knn} positives={output.positives} summary={output.summary} record={output.record}"
-        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
+        " --keep-log {log} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule explorer:
@@ -48,4 +48,4 @@ rule explorer:
     shell:
         "python -m invp explorer --section {params.section:q} --code {params.code} --input {params.inputs}"
         " --output page={output.page} record={output.record}"
-        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
+        " --keep-log {log} --attempt {resources.attempt} > {log} 2>&1"

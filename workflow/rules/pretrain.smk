@@ -27,4 +27,4 @@ rule pretrain:
         "exec python -m invp pretrain --section {params.section:q} --code {params.code} --input {params.inputs} --scratch {params.scratch}"
         " --processes {resources.processes} --nodes {resources.nodes} --workers {threads}"
         " --output checkpoint={output.checkpoint} metrics={output.metrics} record={output.record}"
-        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
+        " --keep-log {log} --attempt {resources.attempt} > {log} 2>&1"

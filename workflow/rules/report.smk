@@ -26,7 +26,7 @@ rule figure:
     shell:
         "python -m invp figure --section {params.section:q} --code {params.code} --input {params.inputs}"
         " --output figure={output.figure} data={output.data} record={output.record}"
-        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
+        " --keep-log {log} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule summary:
@@ -60,7 +60,7 @@ rule summary:
         "python -m invp summary --section {params.section:q} --code {params.code} --input {params.inputs}"
         " --output csv={output.csv} table={output.table} markdown={output.markdown} latex={output.latex} tables={output.tables}"
         " record={output.record}"
-        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
+        " --keep-log {log} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule report:
@@ -94,4 +94,4 @@ rule report:
     shell:
         "python -m invp report --section {params.section:q} --code {params.code} --input {params.inputs}"
         " --output page={output.page} comparison={output.comparison} record={output.record}"
-        " --log {log} --attempt {resources.attempt} > {log} 2>&1"
+        " --keep-log {log} --attempt {resources.attempt} > {log} 2>&1"
