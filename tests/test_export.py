@@ -7,7 +7,6 @@ from argparse import Namespace
 import pytest
 import torch
 import torchvision
-from conftest import environment
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -24,6 +23,7 @@ from invp.plumbing.sections import Encoder as EncoderOptions
 from invp.steps import prepare
 from invp.tools.export import detectron2_name, run
 from invp.training.encoder import load_encoder
+from tests.conftest import environment
 
 
 def write_checkpoint(options, encoder, size, path):

@@ -19,6 +19,7 @@ from invp.plumbing.sections import Augmentation
 
 N, B, SIZE = 1_281_167, 64, 32
 CUDA = torch.device("cuda", 0)
+ENCODER = {"name": "resnet_small", "stem": "auto", "width": 8, "blocks": 1, "norm": "batch", "zero_init_residual": False}
 # Every way that InvP's positives, background, search and graph can be asked for.
 INVP = [
     {"positives": "easy"}, {"positives": "knn"}, {"union": False}, {"background": "exact"}, {"background": "official"},
@@ -52,7 +53,7 @@ def mode():
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_a_step_waits_for_no_number(name, options, mode):
     torch.manual_seed(0)
-    encoder = build_encoder({"name": "resnet_small", "width": 8, "blocks": 1, "norm": "batch"}, SIZE)
+    encoder = build_encoder(ENCODER, SIZE)
     head = build_head({"kind": "mlp", "dimensions": D}, encoder.num_features)
     module = load_plugin("objectives", name)
     values = {key: value for key, value in SMALL.get(name, {}).items() if not key.startswith("num_")}
