@@ -128,10 +128,11 @@ def _run_step(arguments: argparse.Namespace, step: ModuleType) -> int:
     with _own_devices(step, processes) if nodes == 1 else nullcontext():  # of several nodes SLURM gives all
         if processes * nodes > 1:
             status = run_processes(processes, nodes, sys.argv[1:], arguments.scratch / "stopped")
-            import torch  # noqa: F401  # the record names its device: this process did not need it
         else:
             status, reason = _status_and_reason(step, job)
     if status == 0:
+        if processes * nodes > 1:
+            import torch  # noqa: F401  # the record names its device, which this process did not need
         write_record(record, job, started, reason)
         if arguments.keep_log:
             drop_log(arguments.keep_log, arguments.attempt)

@@ -29,6 +29,7 @@ from invp.plumbing.sections import Augmentation
 from invp.steps import prepare
 
 CPU = torch.device("cpu")
+ALONE = {"start_step": 0, "rank": 0, "world_size": 1, "device": CPU, "seed": 0, "epoch": 1}  # the first epoch of one process
 
 
 def prepared(name, root, out, split="train", workers=1, **options):
@@ -142,17 +143,7 @@ def test_torchcodec_gives_the_crops_that_pillow_gives(tmp_path):
     others = torch.stack([random_crops(shards, i, augment, [draws[i]])[0] for i in range(6)]).float()
     assert ours.shape == (6, 3, 32, 32) and (ours - others).abs().mean() < 1
     assert (ours - others[[1, 2, 3, 4, 5, 0]]).abs().mean() > 10, "each image has its own crop"
-    common = {
-        "order": index,
-        "batch_size": 3,
-        "start_step": 0,
-        "rank": 0,
-        "world_size": 1,
-        "device": CPU,
-        "seed": 0,
-        "epoch": 1,
-        "views": 2,
-    }
+    common = {"order": index, "batch_size": 3, "views": 2, **ALONE}
     batches = list(train_batches(shards, augmentation=augment, **common))
     assert [step for step, _, _ in batches] == [0, 1] and not torch.equal(*batches[0][2])
     again = list(train_batches(shards, augmentation=augment, **{**common, "start_step": 1}))
@@ -342,16 +333,7 @@ def test_every_reader_of_photographs_decodes_them_once_for_all_views_in_as_many_
 
     monkeypatch.setattr(Shards, "encoded", watched)
     monkeypatch.setattr(batches_module, "CHUNK", 1)
-    common = {
-        "order": torch.arange(12),
-        "batch_size": 4,
-        "start_step": 0,
-        "rank": 0,
-        "world_size": 1,
-        "device": CPU,
-        "seed": 0,
-        "epoch": 1,
-    }
+    common = {"order": torch.arange(12), "batch_size": 4, **ALONE}
     list(train_batches(shards, augmentation=Augment(Augmentation(size=16)), views=3, workers=3, **common))
     assert sorted(encoded) == list(range(12)) and len(threads) == 3
     threads.clear()

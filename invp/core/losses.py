@@ -129,12 +129,12 @@ def _minus_log(log_ratio: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 class _ClosedForm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, features: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx, features: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
         ctx.save_for_backward(gradient)
         return loss.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, by_loss: Tensor):  # type: ignore[override]
+    def backward(ctx, by_loss: Tensor):
         (gradient,) = ctx.saved_tensors
         return by_loss * gradient, None, None

@@ -107,7 +107,7 @@ def _labelled(path: Path, devkit: Path) -> list[tuple[str, str, int, int]]:
         for entry in kit:
             name = Path(entry.name).name
             if name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
-                contents[name] = kit.extractfile(entry).read()  # type: ignore[union-attr]
+                contents[name] = kit.extractfile(entry).read()
     synsets = loadmat(io.BytesIO(contents["meta.mat"]), squeeze_me=True, struct_as_record=False)["synsets"]
     wnids = {int(s.ILSVRC2012_ID): str(s.WNID) for s in synsets if int(s.num_children) == 0}
     labels = [int(word) for word in contents["ILSVRC2012_validation_ground_truth.txt"].split()]

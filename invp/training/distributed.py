@@ -93,14 +93,14 @@ def from_first(tensor: Tensor) -> Tensor:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, rows: Tensor) -> Tensor:  # type: ignore[override]  # one input, where torch allows any
+    def forward(ctx, rows: Tensor) -> Tensor:
         rows = rows.contiguous()
         parts = [torch.empty_like(rows) for _ in range(rank_and_world_size()[1])]
         dist.all_gather(parts, rows)
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, by_all: Tensor) -> Tensor:  # type: ignore[override]  # one gradient, where torch allows any
+    def backward(ctx, by_all: Tensor) -> Tensor:
         # Every process's loss depends on these rows: their gradients are summed. DDP then takes the mean.
         rank, world_size = rank_and_world_size()
         by_all = by_all.contiguous()

@@ -120,11 +120,10 @@ def test_the_linear_probe_learns_and_reports_what_its_head_answers():
     assert found["metrics"]["validation_top1"] == best["top1"]
 
 
-@pytest.mark.parametrize("name", plugin_names("evals"))
+@pytest.mark.parametrize("name", [name for name in plugin_names("evals") if load_plugin("evals", name).NEEDS == "features"])
 def test_shuffled_test_labels_change_no_choice(name):
+    """Of evaluations of features; those of the encoder have the same test in test_finetuning.py and test_linear_blocks.py."""
     plugin, config = configured(name)
-    if plugin.NEEDS != "features":
-        pytest.skip(f"{name} looks at the encoder")
     inputs, shuffled = blobs(), blobs()
     shuffled.test.labels = np.random.default_rng(9).permutation(shuffled.test.labels)
     one, other = (plugin.evaluate(config, each, seed=0, device="cpu") for each in (inputs, shuffled))

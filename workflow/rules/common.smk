@@ -1,4 +1,4 @@
-"""Paths, loading and checking of experiments, what a rule tracks, and input functions; no rule."""
+"""Paths, loading and checking of experiments, and what a rule tracks; no rule."""
 
 import json
 import math
@@ -18,9 +18,9 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.get
 from invp.plumbing.config import data_root
 from invp.plumbing.experiments import experiment_names, load_study
 from invp.plumbing.errors import UserError
-from invp.plumbing.files import canonical_json, read_json
+from invp.plumbing.files import canonical_json
 from invp.plumbing.folders import EXPERIMENTS as EXPERIMENTS_OF_PACKAGE
-from invp.plumbing.needs import check, has_split, leave_out_what_needs_labels, manifest
+from invp.plumbing.needs import check, leave_out_what_needs_labels, manifest
 from invp.plumbing.plugins import load_plugin
 from invp.plumbing.provenance import code_digest, step_modules
 from invp.plumbing.records import made_with_other_versions
@@ -123,10 +123,6 @@ def section(step):
 def code(step):
     """A params function: the digest of the code that `step` runs for these wildcards."""
     return lambda wildcards: code_digest(step_modules(step, section_of(step, wildcards)))
-
-
-def training_manifest(w):
-    return manifest(EXPERIMENTS[w.experiment]["dataset_id"], "train")
 
 
 def inputs(wildcards, input):
@@ -238,93 +234,3 @@ def refuse_double_start():
             f"SLURM jobs of an earlier start still wait or run in this folder: {' '.join(running)}. "
             f"Let them end, or cancel them (scancel {' '.join(running)}), and start again"
         )
-
-
-def try_again_if_not_made(record):
-    """Forces the job of a result that `on_error: report` let pass without being made, when the study has `stop` again.
-
-    Nothing that is tracked of the job tells: `on_error` is no part of what is made. Called while the graph of jobs is built.
-    """
-    if STUDY["on_error"] == "stop" and workflow.is_main_process and Path(record).exists() and "not_made" in read_json(record):
-        workflow.dag.forcefiles.add(record)
-
-
-# Input functions of the rules.
-def parent_of(w):
-    stages = stages_of(w.experiment)
-    position = stages.index(int(w.stage))
-    if position == 0:
-        return {}
-    return {"parent": f"{RUN}/pretrain/stage-{stages[position - 1]}/checkpoint.pt".format(**w)}
-
-
-def pretrain_inputs(w):
-    if int(w.stage) not in stages_of(w.experiment):
-        raise ValueError(f"{w.experiment} has no stage {w.stage}; its stages: {stages_of(w.experiment)}")
-    return {"dataset": training_manifest(w), **parent_of(w)}
-
-
-def previous_graph(w):
-    stages = stages_of(w.experiment)
-    position = stages.index(int(w.stage))
-    return {"previous": f"{RUN}/graph/stage-{stages[position - 1]}/knn.arrow".format(**w)} if position else {}
-
-
-def features_for_graph(w):
-    """The training set's features, where the objective keeps no bank or the graph is asked of features."""
-    experiment = EXPERIMENTS[w.experiment]
-    if experiment["graph"]["of"] == "bank" and int(w.stage) > 0:
-        return {}
-    return {"features": f"{RUN}/features/stage-{{stage}}/{experiment['dataset_id']}-train.arrow".format(**w)}
-
-
-def graph_inputs(w):
-    path = f"{RUN}/pretrain/stage-{{stage}}/checkpoint.pt".format(**w)
-    return {"checkpoint": path, "dataset": training_manifest(w), **previous_graph(w), **features_for_graph(w)}
-
-
-def explorer_inputs(w):
-    graphs = [f"{RUN}/graph/stage-{s}/knn.arrow".format(**w) for s in stages_of(w.experiment)]
-    return {"graph": graphs, "dataset": training_manifest(w)}
-
-
-def evaluate_inputs(w):
-    experiment = EXPERIMENTS[w.experiment]
-    try_again_if_not_made(f"{RUN}/evals/{{eval}}/stage-{{stage}}/record.json".format(**w))
-    dataset = experiment["evaluation_datasets"][w.eval]
-    needs = load_plugin("evals", experiment["evaluations"][w.eval]["name"]).NEEDS
-    files = {}
-    if needs == "encoder":
-        files["checkpoint"] = f"{RUN}/pretrain/stage-{{stage}}/checkpoint.pt".format(**w)
-    for split in ("train", "test"):
-        if needs == "features":
-            files[split] = f"{RUN}/features/stage-{{stage}}/{dataset}-{split}.arrow".format(**w)
-        files[f"{split}_data"] = manifest(dataset, split)
-    # The set's own validation split, for an evaluation that chooses on one.
-    evaluation = load_plugin("evals", experiment["evaluations"][w.eval]["name"])
-    if getattr(evaluation, "VALIDATION", False) and has_split(STUDY, dataset, "val"):
-        files["validation_data"] = manifest(dataset, "val")
-    return files
-
-
-def figure_inputs(w):
-    """Only what the figure's plug-in needs, so that it reruns for nothing else."""
-    experiment = EXPERIMENTS[w.experiment]
-    try_again_if_not_made(f"{RUN}/figures/{{figure}}.record.json".format(**w))
-    needs = load_plugin("figures", experiment["figures"][w.figure]["name"]).NEEDS
-    run, stages = RUN.format(**w), experiment["stages"]
-    files = {}
-    if "curves" in needs:
-        files["curves"] = [f"{run}/pretrain/stage-{s}/metrics.jsonl" for s in stages]
-    if "graph" in needs:
-        files["graph"] = [f"{run}/graph/stage-{s}/knn.arrow" for s in stages]
-    if "features" in needs:
-        for split in ("train", "test"):
-            files[f"features_{split}"] = f"{run}/features/stage-{stages[-1]}/{experiment['dataset_id']}-{split}.arrow"
-    if "stage_features" in needs:
-        files["stage_features"] = [f"{run}/features/stage-{s}/{experiment['dataset_id']}-train.arrow" for s in stages]
-    if "metrics" in needs:
-        files["metrics"] = [f"{run}/evals/{e}/stage-{stages[-1]}/metrics.json" for e in experiment["evaluations"]]
-    for split in ("train", "test") if "features" in needs else ("train",):
-        files[f"dataset_{split}"] = manifest(experiment["dataset_id"], split)
-    return files
