@@ -5,19 +5,15 @@ of ten edges stay in the class; the stage before shares about half of them. The 
 """
 
 import argparse
-import json
-import os
 import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks._common import write_results
 from invp.core.graph_measures import class_confusion, measures
-from invp.plumbing.provenance import versions
-from invp.plumbing.records import device_name
 
 MINUTES, GIGABYTES = 3.0, 8.0
 
@@ -53,16 +49,8 @@ def main() -> int:
         f"{arguments.nodes:,} nodes, k = {arguments.k}: {seconds:.1f} s, {gigabytes:.2f} GB at most in the whole process, the graphs and their making included"
     )
     if arguments.json:
-        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        about = {
-            "device": device_name(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg()[0],
-            "versions": versions(),
-            "commit": head,
-        }
-        content = {"nodes": arguments.nodes, "k": arguments.k, "seconds": seconds, "gigabytes": gigabytes, **about}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
+        content = {"nodes": arguments.nodes, "k": arguments.k, "seconds": seconds, "gigabytes": gigabytes}
+        write_results(arguments.json, content)
     return int(seconds > 60 * MINUTES or gigabytes > GIGABYTES)
 
 

@@ -5,43 +5,25 @@ a floor (10 times) is missed or weights differ by more than 1e-5.
 """
 
 import argparse
-import json
-import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 
+from benchmarks._common import median_seconds, write_results
 from invp.data.batches import eval_batches
 from invp.data.shards import Shards
 from invp.evals import linear, linear_blocks
 from invp.models.encoders import build_encoder
 from invp.plumbing.config import plugin_options
-from invp.plumbing.provenance import versions
-from invp.plumbing.records import device_name
 from invp.steps import prepare
 
 FLOOR = 10.0
 GRID = [(rate, decay) for rate in np.logspace(-3, 0, 9).tolist() for decay in (0.0, 1e-5, 1e-4, 1e-3, 1e-2)]
 SMALL = {"name": "resnet_small", "stem": "auto", "norm": "batch", "width": 8, "blocks": 2, "zero_init_residual": False}
-
-
-def in_turns(sides: dict, rounds: int) -> dict[str, float]:
-    """Median seconds of each side."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
-        for name, run in sides.items():
-            started = time.perf_counter()
-            run()
-            if number:  # the first warms up
-                found[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def heads(rounds: int) -> dict:
@@ -75,7 +57,7 @@ def heads(rounds: int) -> dict:
     difference = max(
         float((weight.T - head.weight.detach()).abs().max()) for weight, head in zip(together[0], separate, strict=True)
     )
-    seconds = in_turns(
+    seconds = median_seconds(
         {
             "together": lambda: linear.train_heads(features, labels, 10, GRID, **schedule),
             "one by one": lambda: [one(*pair) for pair in GRID],
@@ -117,7 +99,7 @@ def blocks(rounds: int, scratch: Path) -> dict:
                     optimizer.step()
             assert name and head is not None
 
-    return in_turns({"one pass": once, "a pass for each": each}, rounds)
+    return median_seconds({"one pass": once, "a pass for each": each}, rounds)
 
 
 def main() -> int:
@@ -137,9 +119,7 @@ def main() -> int:
         print(f"{name}: {ratio:.1f} x (floor {FLOOR:g})")
     print(f"largest difference of a weight: {difference:.1e} of weights up to {found['45 heads']['largest weight']:.2f}")
     if arguments.json:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        content = {"seconds": found, "ratios": ratios, "device": device_name(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
-        arguments.json.write_text(json.dumps({**content, "versions": versions(), "commit": commit}, indent=1) + "\n")
+        write_results(arguments.json, {"seconds": found, "ratios": ratios})
     return int(min(ratios.values()) < FLOOR or difference > 1e-5)
 
 

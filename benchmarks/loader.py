@@ -7,14 +7,10 @@ medians. `datasets` takes part if it is installed. The exit status is 1 where a 
 """
 
 import argparse
-import json
 import os
-import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,12 +21,11 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
+from benchmarks._common import images_per_second, write_results
 from invp.data.augment import Augment
 from invp.data.batches import epoch_order, train_batches
 from invp.data.shards import Shards
 from invp.plumbing.config import plugin_options
-from invp.plumbing.provenance import versions
-from invp.plumbing.records import device_name
 from invp.plumbing.sections import Augmentation
 from invp.steps import prepare
 
@@ -38,7 +33,13 @@ from invp.steps import prepare
 KEPT = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 JITTER = [0.4, 0.4, 0.4, 0.4]
 CPU = torch.device("cpu")
-FLOORS = {"augmentation, 32 px": 10.0, "augmentation with blur, 32 px": 10.0, "fetching a batch, 32 px": 15.0}
+FLOORS = {
+    "augmentation, 32 px": 10.0,
+    "augmentation with blur, 32 px": 10.0,
+    "fetching a batch, 32 px": 15.0,
+    "whole loader, 224 px": 1.5,
+    "whole loader, 224 px, shards of 256 px": 3.0,
+}
 
 
 def options(size: int, blur: float = 0.0) -> Augmentation:
@@ -53,18 +54,6 @@ def transform(size: int, blur: float = 0.0) -> T.Compose:
     if blur:
         parts.append(T.RandomApply([T.GaussianBlur(3, tuple(o.blur_sigma))], blur))
     return T.Compose([*parts, T.ToTensor(), T.Normalize(o.mean, o.std)])
-
-
-def timed(sides: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
-    """Images a second of each side, which returns how many it gave: the median over rounds in which the sides take turns."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
-        for name, run in sides.items():
-            started = time.perf_counter()
-            count = run()
-            if number:  # the first warms up
-                found[name].append(count / (time.perf_counter() - started))
-    return {name: statistics.median(rates) for name, rates in found.items()}
 
 
 def ours(shards: Shards, size: int, batch: int, workers: int) -> Callable[[], int]:
@@ -154,10 +143,10 @@ def small_images(root: Path, scratch: Path, rounds: int, workers: int) -> dict[s
     if other := hugging_faces(scratch / "png", 32, batch, workers):
         sides["datasets + DataLoader"] = other
     return {
-        "augmentation, 32 px": timed({"batched": batched(0), "torchvision on PIL": single(0)}, rounds),
-        "augmentation with blur, 32 px": timed({"batched": batched(0.5), "torchvision on PIL": single(0.5)}, rounds),
-        "fetching a batch, 32 px": timed({"mapped shards": fetched, "decoding each PNG": decoded}, rounds),
-        "whole loader, 32 px": timed(sides, rounds),
+        "augmentation, 32 px": images_per_second({"batched": batched(0), "torchvision on PIL": single(0)}, rounds),
+        "augmentation with blur, 32 px": images_per_second({"batched": batched(0.5), "torchvision on PIL": single(0.5)}, rounds),
+        "fetching a batch, 32 px": images_per_second({"mapped shards": fetched, "decoding each PNG": decoded}, rounds),
+        "whole loader, 32 px": images_per_second(sides, rounds),
     }
 
 
@@ -170,16 +159,21 @@ def photographs(root: Path, scratch: Path, rounds: int, workers: int) -> dict[st
     for path in (scratch / "tar").rglob("*.JPEG"):
         for copy in range(6):  # an epoch of 600: beginnings and ends count for little, as in a long one
             os.link(path, folder / f"{copy}-{path.name}")
-    choice = {"name": "image_folder", "folder": "photos", "on_bad_image": "convert"}
-    prepare.write_split(plugin_options("datasets", choice, "benchmark"), "train", scratch, scratch / "shards", workers)
-    batch = 20
-    sides = {
-        "this loader": ours(Shards(scratch / "shards"), 224, batch, workers),
-        "ImageFolder + DataLoader": torchvisions(folder.parent, 224, batch, workers),
-    }
+    batch, mine = 20, {}
+    for short_side in (0, 256):
+        choice = {"name": "image_folder", "folder": "photos", "on_bad_image": "convert", "short_side": short_side}
+        shards = scratch / f"shards-{short_side}"
+        prepare.write_split(plugin_options("datasets", choice, "benchmark"), "train", scratch, shards, workers)
+        mine[short_side] = ours(Shards(shards), 224, batch, workers)
+    others = {"ImageFolder + DataLoader": torchvisions(folder.parent, 224, batch, workers)}
     if other := hugging_faces(folder.parent, 224, batch, workers):
-        sides["datasets + DataLoader"] = other
-    return {"whole loader, 224 px": timed(sides, rounds)}
+        others["datasets + DataLoader"] = other
+    rates = images_per_second({"this loader": mine[0], "shards of 256 px": mine[256], **others}, rounds)
+    smaller = rates.pop("shards of 256 px")
+    return {
+        "whole loader, 224 px": rates,
+        "whole loader, 224 px, shards of 256 px": {"this loader": smaller, **{name: rates[name] for name in others}},
+    }
 
 
 def main() -> int:
@@ -202,10 +196,7 @@ def main() -> int:
             failed |= missed
             print(f"    {first[1] / rate:5.1f} x {other} ({rate:,.0f}){'  floor missed' if missed else ''}")
     if arguments.json:
-        about = {"device": device_name(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
-        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        content = {"images_per_second": results, **about, "versions": versions(), "commit": head}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
+        write_results(arguments.json, {"images_per_second": results})
     return int(failed)
 
 
