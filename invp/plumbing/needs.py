@@ -5,7 +5,7 @@ from pathlib import Path
 from invp.plumbing.config import data_root, instance
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json
-from invp.plumbing.plugins import load_plugin
+from invp.plumbing.plugins import constants, load_plugin
 
 
 def manifest(dataset_id: str, split: str) -> str:
@@ -47,10 +47,10 @@ def leave_out_what_needs_labels(study: dict) -> list[str]:
         left: dict[str, list[str]] = {}
         for key, kind in (("evaluations", "evals"), ("figures", "figures")):
             for entry, options in list(experiment[key].items()):
-                plugin = load_plugin(kind, options["name"])
+                stated = constants(kind, options["name"])
                 dataset = experiment["evaluation_datasets"][entry] if key == "evaluations" else experiment["dataset_id"]
                 labels = kinds[dataset] = kinds.get(dataset) or labels_of(study, dataset)
-                if labels == "one" or getattr(plugin, {"none": "UNLABELLED", "several": "MULTI_LABEL"}[labels], False):
+                if labels == "one" or stated.get({"none": "UNLABELLED", "several": "MULTI_LABEL"}[labels]):
                     continue
                 del experiment[key][entry]
                 has = "no labels" if labels == "none" else "several labels an image"
@@ -89,7 +89,7 @@ def _needed_splits(study: dict) -> dict[str, dict[str, str]]:
             for split in ("train", "test"):
                 splits.setdefault(split, f"evaluations.{entry} of {name}")
         for entry, options in experiment["figures"].items():
-            if "features" in load_plugin("figures", options["name"]).NEEDS:
+            if "features" in constants("figures", options["name"])["NEEDS"]:
                 needed[experiment["dataset_id"]].setdefault("test", f"figures.{entry} of {name}")
     return needed
 

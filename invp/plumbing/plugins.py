@@ -1,9 +1,12 @@
 """Finding by file: a name in a configuration, a step or a tool is the name of a file in its folder."""
 
+import ast
 import difflib
 import importlib
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from invp.plumbing.errors import UserError
 
@@ -27,3 +30,18 @@ def load_plugin(kind: str, name: str) -> ModuleType:
     if name not in plugin_names(kind):
         raise UserError(f"there is no {name!r} in invp/{kind}{nearest(name, plugin_names(kind))}")
     return importlib.import_module(f"invp.{kind}.{name}")
+
+
+@cache
+def constants(kind: str, name: str) -> dict[str, Any]:
+    """The literal constants at the top of a plug-in's file, as NEEDS, without importing it: that may take torch."""
+    if name not in plugin_names(kind):
+        load_plugin(kind, name)  # says which names there are
+    found = {}
+    for line in ast.parse((PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8")).body:
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
+            try:
+                found[line.targets[0].id] = ast.literal_eval(line.value)
+            except ValueError:
+                continue
+    return found

@@ -1,5 +1,7 @@
 """Paths, loading and checking of experiments, and what a rule tracks; no rule."""
 
+import atexit
+import hashlib
 import json
 import math
 import os
@@ -20,6 +22,7 @@ from invp.plumbing.experiments import experiment_names, load_study
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json
 from invp.plumbing.folders import EXPERIMENTS as EXPERIMENTS_OF_PACKAGE
+from invp.plumbing.memo import Memo
 from invp.plumbing.needs import check, leave_out_what_needs_labels, manifest
 from invp.plumbing.plugins import load_plugin
 from invp.plumbing.provenance import code_digest, step_modules
@@ -30,12 +33,16 @@ os.environ.update(INVP_DATA=config.pop("data_root", None) or str(data_root()))
 OWN_EXPERIMENTS = Path("config/experiments")
 RUN = "results/{experiment}/seed-{seed}"
 SCRATCH = f"{RUN}/pretrain/scratch-stage-{{stage}}"
+# Files of experiments and the configuration are all that a study is made of, besides this package.
+YAML = [path for folder in (OWN_EXPERIMENTS, EXPERIMENTS_OF_PACKAGE) for path in sorted(folder.glob("*.yaml"))]
+MEMO = Memo(Path(".snakemake/invp"), YAML, config)
+atexit.register(MEMO.save)
 
 
 def load_or_explain():
     where = ", ".join(map(str, workflow.configfiles)) or "config/config.yaml"
     try:
-        study = load_study(config, where, OWN_EXPERIMENTS)
+        study = MEMO("study", lambda: load_study(config, where, OWN_EXPERIMENTS))
         lines = leave_out_what_needs_labels(study)
         check(study)
     except UserError as error:
@@ -92,6 +99,7 @@ if workflow.is_main_process:
     warn_of_other_versions()
     warn_of_results_without_experiment()
     warn_of_an_older_versions_pages()
+STUDY_DIGEST = hashlib.sha256(canonical_json(STUDY).encode()).hexdigest()  # after what has no labels was left out
 EXPERIMENTS = STUDY["loaded"]
 SEEDS = STUDY["seeds"]
 ALL_EVALS = sorted({name for e in EXPERIMENTS.values() for name in e["evaluations"]}) or ["none"]
@@ -112,7 +120,8 @@ wildcard_constraints:
 # What is tracked of a job: its section as one string, and the digest of the code that it runs.
 def section_of(step, wildcards):
     names = {name: int(value) if name in ("seed", "stage") else value for name, value in wildcards.items()}
-    return load_plugin("steps", step).section(STUDY, **names)
+    make = lambda: load_plugin("steps", step).section(STUDY, **names)
+    return MEMO(canonical_json(["section", STUDY_DIGEST, step, names]), make)
 
 
 def section(step):
@@ -120,9 +129,13 @@ def section(step):
     return lambda wildcards: canonical_json(section_of(step, wildcards))
 
 
+def digest_of(step, section):
+    return MEMO(canonical_json(["code", step, section]), lambda: code_digest(step_modules(step, section)))
+
+
 def code(step):
     """A params function: the digest of the code that `step` runs for these wildcards."""
-    return lambda wildcards: code_digest(step_modules(step, section_of(step, wildcards)))
+    return lambda wildcards: digest_of(step, section_of(step, wildcards))
 
 
 def inputs(wildcards, input):

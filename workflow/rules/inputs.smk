@@ -2,6 +2,7 @@
 
 from invp.plumbing.files import read_json
 from invp.plumbing.needs import has_split
+from invp.plumbing.plugins import constants
 
 
 def training_manifest(w):
@@ -59,8 +60,8 @@ def evaluate_inputs(w):
     experiment = EXPERIMENTS[w.experiment]
     try_again_if_not_made(f"{RUN}/evals/{{eval}}/stage-{{stage}}/record.json".format(**w))
     dataset = experiment["evaluation_datasets"][w.eval]
-    needs = load_plugin("evals", experiment["evaluations"][w.eval]["name"]).NEEDS
-    files = {}
+    stated = constants("evals", experiment["evaluations"][w.eval]["name"])
+    needs, files = stated["NEEDS"], {}
     if needs == "encoder":
         files["checkpoint"] = f"{RUN}/pretrain/stage-{{stage}}/checkpoint.pt".format(**w)
     for split in ("train", "test"):
@@ -68,8 +69,7 @@ def evaluate_inputs(w):
             files[split] = f"{RUN}/features/stage-{{stage}}/{dataset}-{split}.arrow".format(**w)
         files[f"{split}_data"] = manifest(dataset, split)
     # The set's own validation split, for an evaluation that chooses on one.
-    evaluation = load_plugin("evals", experiment["evaluations"][w.eval]["name"])
-    if getattr(evaluation, "VALIDATION", False) and has_split(STUDY, dataset, "val"):
+    if stated.get("VALIDATION") and has_split(STUDY, dataset, "val"):
         files["validation_data"] = manifest(dataset, "val")
     return files
 
@@ -78,7 +78,7 @@ def figure_inputs(w):
     """Only what the figure's plug-in needs, so that it reruns for nothing else."""
     experiment = EXPERIMENTS[w.experiment]
     try_again_if_not_made(f"{RUN}/figures/{{figure}}.record.json".format(**w))
-    needs = load_plugin("figures", experiment["figures"][w.figure]["name"]).NEEDS
+    needs = constants("figures", experiment["figures"][w.figure]["name"])["NEEDS"]
     run, stages = RUN.format(**w), experiment["stages"]
     files = {}
     if "curves" in needs:
