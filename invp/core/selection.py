@@ -47,8 +47,8 @@ def selected_similarities(
         return row_range.sum_over_ranks(selected_similarities(features, bank, local, block=block).masked_fill_(~inside, 0))
     step = max(1, block // max(1, index.shape[1] * bank.shape[1]))
     blocks = [
-        torch.bmm(bank[index[start : start + step]], features[start : start + step, :, None]).squeeze(2)
-        for start in range(0, len(index), step)
+        torch.linalg.vecdot(bank.index_select(0, part.flatten()).view(*part.shape, -1), own[:, None])
+        for part, own in zip(index.split(step), features.split(step), strict=True)
     ]
     return torch.cat(blocks)
 
