@@ -168,8 +168,14 @@ def test_photographs_on_a_cpu_are_augmented_as_on_a_device_but_for_whole_levels(
     assert found.is_contiguous() and found.dtype == torch.float32
     difference = (found - expected).abs() * torch.tensor(options.std)[:, None, None] * 255
     assert difference.mean() < 1.5 and difference.quantile(0.99) < 10
-    part = colour.coloured(list(batch[16:24]), augment, draws[16:24])
+    part = colour.coloured(list(batch[16:24]), augment, draws[16:24], out=torch.zeros(9, 3, 64, 64)[1:])
     assert torch.equal(part, found[16:24])
+    # Without colours they are only mirrored and normalised.
+    plain = Augment(Augmentation(size=64, flip=True, jitter_probability=0, grayscale=0))
+    draws = plain.drawn((0, 1, 2, 0), slice(0, 64), 64, 64, 64)
+    mirrored = torch.where(torch.tensor(draws.flip)[:, None, None, None], batch.flip(-1), batch)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (options.mean, options.std))
+    assert torch.equal(colour.coloured(list(batch), plain, draws), mirrored * (1 / (255 * std)) - mean / std)
 
 
 def test_jitter_of_photographs_is_distributed_as_torchvisions_of_pillow_images():

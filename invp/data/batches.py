@@ -70,19 +70,25 @@ def train_batches(
         """What threads do for a batch, a few photographs each; the numbers of the whole batch are drawn here, in a few calls."""
         step, index = batch
         boxes = np.stack([crop_draws(index, (seed, epoch, view)) for view in range(views)], 1)
-        colours = [inner.drawn((seed, epoch, step, view), rows, batch_size, size, size) for view in range(views)]
+        on_gpu = device.type == "cuda"  # which takes levels, and changes their colours itself
+        colours = [
+            None if on_gpu else inner.drawn((seed, epoch, step, view), rows, batch_size, size, size) for view in range(views)
+        ]
+        images = [torch.empty(len(index), 3, size, size, dtype=torch.uint8 if on_gpu else torch.float32) for _ in range(views)]
 
         def made(chunk: slice) -> list[Tensor]:
             crops = [random_crops(shards, int(i), augmentation, own) for i, own in zip(index[chunk], boxes[chunk], strict=True)]
-            by_view = zip(zip(*crops, strict=True), colours, strict=True)
-            if device.type == "cuda":
-                return [torch.stack(list(own)) for own, _ in by_view]
-            return [coloured(list(own), inner, draws[chunk]) for own, draws in by_view]
+            for own, view, draws in zip(zip(*crops, strict=True), images, colours, strict=True):
+                if draws is None:
+                    torch.stack(list(own), out=view[chunk])
+                else:
+                    coloured(list(own), inner, draws[chunk], out=view[chunk])
+            return images  # of the whole batch, in which every chunk is when all are made
 
         return [partial(made, slice(start, start + CHUNK)) for start in range(0, len(index), CHUNK)]
 
     for (step, index), made in overlapped(batches, pieces, workers):
-        images = [torch.cat(chunks) for chunks in zip(*made, strict=True)]
+        images = made[0]
         if device.type == "cuda":
             images = [each.pin_memory().to(device, non_blocking=True) for each in images]
             images = [inner(each, (seed, epoch, step, view), rows, batch_size) for view, each in enumerate(images)]

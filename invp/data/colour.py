@@ -10,21 +10,28 @@ from invp.data.decode import opencv
 LEVELS = np.arange(256.0)
 
 
-def coloured(crops: list[Tensor], augmentation: Augment, draws: Draws) -> Tensor:
-    """Crops (B of 3xsizexsize, uint8) with what was drawn for them, normalised floats Bx3xsizexsize on the CPU.
+def coloured(crops: list[Tensor], augmentation: Augment, draws: Draws, out: Tensor | None = None) -> Tensor:
+    """Crops (B of 3xsizexsize, uint8) with what was drawn for them, normalised floats Bx3xsizexsize on the CPU, in the memory of `out`.
 
     Equal to `Augment.applied` but for rounding to whole levels after each step, as torchvision's transforms of Pillow images do.
     """
-    options = augmentation.options
-    images = np.stack([_coloured(crop.permute(1, 2, 0).numpy(), augmentation, draws, row) for row, crop in enumerate(crops)])
-    result = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    mean, std = (torch.tensor(values)[:, None, None] for values in (options.mean, options.std))
-    return torch.mul(result, 1 / (255 * std)).sub_(mean / std)
+    cv2, options = opencv(), augmentation.options
+    if out is None:
+        out = torch.empty(len(crops), *crops[0].shape)
+    mean, std = (torch.tensor(values)[:, None] for values in (options.mean, options.std))
+    tables = torch.mul(torch.arange(256.0), 1 / (255 * std)).sub_(mean / std).numpy()  # what each level of a channel becomes
+    for row, (crop, channels) in enumerate(zip(crops, out.numpy(), strict=True)):
+        image = _coloured(cv2.merge(list(crop.numpy())), augmentation, draws, row)
+        for levels, table, channel in zip(cv2.split(image), tables, channels, strict=True):
+            cv2.LUT(levels, table, dst=channel)
+    return out
 
 
 def _coloured(image: np.ndarray, augmentation: Augment, draws: Draws, row: int) -> np.ndarray:
+    """An image HxWx3 with what was drawn for its row."""
     cv2, options = opencv(), augmentation.options
-    image = np.ascontiguousarray(image[:, ::-1] if draws.flip[row] else image)
+    if draws.flip[row]:
+        image = cv2.flip(image, 1)
     if draws.grey[row] and options.grayscale_first:
         image = _grey(image)
     if draws.jittered is not None and draws.jittered[row]:
@@ -38,9 +45,6 @@ def _coloured(image: np.ndarray, augmentation: Augment, draws: Draws, row: int) 
         width = blur_width(options.size)
         image = cv2.GaussianBlur(image, (width, width), float(draws.sigma[row]), borderType=cv2.BORDER_REFLECT_101)
     return image
-
-
-LEVELS = np.arange(256.0)
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
