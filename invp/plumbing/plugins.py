@@ -27,3 +27,8 @@ def load_plugin(kind: str, name: str) -> ModuleType:
     if name not in plugin_names(kind):
         raise UserError(f"there is no {name!r} in invp/{kind}{nearest(name, plugin_names(kind))}")
     return importlib.import_module(f"invp.{kind}.{name}")
+
+
+def uses_gpu(step: ModuleType, section: dict) -> bool:
+    """Whether a job of a step uses a GPU where there is one: what the step says of the job's section, or else of all."""
+    return step.uses_gpu(section) if hasattr(step, "uses_gpu") else getattr(step, "GPU", False)

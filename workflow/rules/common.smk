@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,15 +22,17 @@ from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json
 from invp.plumbing.folders import EXPERIMENTS as EXPERIMENTS_OF_PACKAGE
 from invp.plumbing.needs import check, leave_out_what_needs_labels, manifest
-from invp.plumbing.plugins import load_plugin
+from invp.plumbing.plugins import load_plugin, uses_gpu
 from invp.plumbing.provenance import code_digest, step_modules
 from invp.plumbing.records import made_with_other_versions
+from invp.steps import _evaluation
 
 # For the jobs' shells too: where the raw data lies is no param, since it changes no result.
 os.environ.update(INVP_DATA=config.pop("data_root", None) or str(data_root()))
 OWN_EXPERIMENTS = Path("config/experiments")
 RUN = "results/{experiment}/seed-{seed}"
 SCRATCH = f"{RUN}/pretrain/scratch-stage-{{stage}}"
+EVALUATION = f"{RUN}/evals/{{eval}}/stage-{{stage}}"
 
 
 def load_or_explain():
@@ -96,7 +99,31 @@ EXPERIMENTS = STUDY["loaded"]
 SEEDS = STUDY["seeds"]
 ALL_EVALS = sorted({name for e in EXPERIMENTS.values() for name in e["evaluations"]}) or ["none"]
 ALL_FIGURES = sorted({name for e in EXPERIMENTS.values() for name in e["figures"]}) or ["none"]
+PARTS_OF = {
+    (name, evaluation): list(_evaluation.parts_of(options))
+    for name, e in EXPERIMENTS.items()
+    for evaluation, options in e["evaluations"].items()
+}
+ALL_PARTS = sorted({part for parts in PARTS_OF.values() for part in parts})
 WANTED = []  # what `all` makes besides: the file of a new rule adds its results (docs/extending.md)
+
+
+def one_of(names):
+    """The pattern of a wildcard that is one of the names; without any, one that nothing fits."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+# A name is on the CPU if it uses no GPU in any experiment of the study.
+EVALS_ON_GPU = [
+    name
+    for name in ALL_EVALS
+    if any(
+        uses_gpu(load_plugin("steps", "evaluate"), {"evaluation": e["evaluations"][name]})
+        for e in EXPERIMENTS.values()
+        if name in e["evaluations"]
+    )
+]
+EVALS_ON_CPU = [name for name in ALL_EVALS if name not in EVALS_ON_GPU]
 
 
 wildcard_constraints:
@@ -107,6 +134,7 @@ wildcard_constraints:
     split="train|test|val|unlabelled",
     eval="|".join(ALL_EVALS),
     figure="|".join(ALL_FIGURES),
+    part=one_of(ALL_PARTS),
 
 
 # What is tracked of a job: its section as one string, and the digest of the code that it runs.
