@@ -163,7 +163,6 @@ def test_parts_are_jobs_with_files_and_one_more_runs_alone(project):
     project.edit(EXPERIMENT, "components: 20, splits: 2", "components: 20, splits: 3")
     assert project.planned(study=STUDY) == {"evaluate_part": 1, "evaluate": 1, "summary": 1, "report": 1}
     project.edit(EXPERIMENT, "components: 20, splits: 3", "components: 20, splits: 2")
-    assert project.planned(study=STUDY) == {}
 
 
 def test_under_the_profile_of_a_cluster_jobs_without_a_gpu_ask_for_none(project):
