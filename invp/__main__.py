@@ -12,8 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from invp.plumbing.errors import AGAIN, UserError
-from invp.plumbing.plugins import PACKAGE, load_plugin, plugin_names
+from invp.plumbing.errors import AGAIN, Stopped, UserError
+from invp.plumbing.plugins import PACKAGE, load_plugin, plugin_names, uses_gpu
 
 if TYPE_CHECKING:
     from invp.plumbing.jobs import Job
@@ -125,7 +125,7 @@ def _run_step(arguments: argparse.Namespace, step: ModuleType) -> int:
         return step.run(job) or 0
     check_inputs(job)
     processes, nodes, reason = getattr(arguments, "processes", 1), getattr(arguments, "nodes", 1), ""
-    with _own_devices(step, processes) if nodes == 1 else nullcontext():  # of several nodes SLURM gives all
+    with _own_devices(step, section, processes) if nodes == 1 else nullcontext():  # of several nodes SLURM gives all
         if processes * nodes > 1:
             status = run_processes(processes, nodes, sys.argv[1:], arguments.scratch / "stopped")
         else:
@@ -155,9 +155,9 @@ def _status_and_reason(step: ModuleType, job: "Job") -> tuple[int, str]:
         return 0, str(error)
 
 
-def _own_devices(step: ModuleType, processes: int):
-    """Keeps GPUs for a step that uses them, among those that this process may see."""
-    if not getattr(step, "GPU", False):
+def _own_devices(step: ModuleType, section: dict, processes: int):
+    """Keeps GPUs for a job that uses them, among those that this process may see."""
+    if not uses_gpu(step, section):
         return nullcontext()
     from invp.plumbing.devices import reserved
 
@@ -172,6 +172,11 @@ def main() -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        from invp.plumbing.launch import STOPPED
+
+        print(f"stopped ({stopped}); start again to go on", file=sys.stderr)
+        return STOPPED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

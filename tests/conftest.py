@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,11 +141,13 @@ class Project:
 
 
 def jobs_in(printed: str) -> dict[str, int]:
-    """The jobs of a dry run, by rule, from what it printed."""
+    """The jobs of a dry run, by step, from what it printed: those of a rule for the CPU count with the others of the step."""
     if "Nothing to be done" in printed:
         return {}
     table = printed.split("Job stats:")[1].split("total")[0]
-    counts = {m[1]: int(m[2]) for m in re.finditer(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
+    counts: Counter[str] = Counter()
+    for match in re.finditer(r"^(\w+)\s+(\d+)$", table, re.MULTILINE):
+        counts[match[1].removesuffix("_on_cpu")] += int(match[2])
     return {rule: count for rule, count in counts.items() if rule not in ("all", "default")}
 
 

@@ -132,7 +132,7 @@ def test_help_is_quick_because_it_imports_no_library():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("step", ["prepare", "summary", "report", "explorer", "figure", "evaluate"])
+@pytest.mark.parametrize("step", ["prepare", "summary", "report", "explorer", "figure", "evaluate", "evaluate_part"])
 def test_steps_without_tensors_do_not_import_torch(step):
     code = f"import sys, invp.steps.{step}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -18,10 +18,12 @@ from invp.data.batches import epoch_order, train_batches
 from invp.data.decode import crop_draws, crops_on_device, random_crops
 from invp.data.shards import Shards
 from invp.evals import detection, linear
+from invp.evals._inputs import Saves
 from invp.models.encoders import build_encoder
 from invp.plumbing.config import plugin_options
 from invp.plumbing.sections import Augmentation
 from invp.steps import prepare
+from invp.steps.evaluate import evaluated
 from invp.steps.graph import exact_neighbours
 
 sys.path.insert(0, str(Path(__file__).parent / "objectives"))
@@ -151,6 +153,7 @@ def test_a_detector_trains(device, tmp_path):
         mean=[0.5] * 3,
         std=[0.25] * 3,
         workers=1,
+        saves=Saves(),
     )
     config = detection.Config(
         steps=6,
@@ -164,5 +167,5 @@ def test_a_detector_trains(device, tmp_path):
         pooled=7,
         regions=32,
     )
-    found = detection.evaluate(config, inputs, seed=0, device=device)
+    found = evaluated(detection, config, inputs, {}, seed=0, device=device)
     assert 0 <= found["metrics"]["ap"] <= 100 and found["details"]["loss"][-1] < found["details"]["loss"][0]

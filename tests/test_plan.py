@@ -20,7 +20,7 @@ group job small (jobs in lexicogr. order):
     rule pretrain:
         input: results/datasets/d/train/manifest.json
         output: results/e/seed-0/pretrain/stage-2/checkpoint.pt
-        resources: processes=4, nodes=2, gpu=4
+        resources: processes=4, nodes=2, gpu=4, runtime=1440
     Shell command: python -m invp pretrain --section '{"seed":0}' --code 1 > log 2>&1
 """
 
@@ -29,7 +29,17 @@ def test_jobs_are_read_from_a_dry_run():
     features, pretrain = plan.parsed(DRY_RUN)
     assert (features.rule, features.section, features.gpus) == ("features", {"title": "it's", "seed": 0}, 1)
     assert features.inputs[1] == "results/datasets/d/train/manifest.json" and len(features.outputs) == 2
-    assert (pretrain.rule, pretrain.gpus) == ("pretrain", 8)
+    assert (pretrain.rule, pretrain.step, pretrain.gpus, pretrain.limit) == ("pretrain", "pretrain", 8, 24)
+
+
+def test_a_job_that_exceeds_its_rules_limit_is_said():
+    jobs = [
+        _estimates.Job("evaluate_part", {}, [name], pending=True, hours=hours, limit=12) for name, hours in (("a", 11), ("b", 13))
+    ]
+    jobs += [_estimates.Job("features", {}, ["c"], pending=False, hours=30, limit=4)]
+    jobs += [_estimates.Job("pretrain", {}, ["d"], pending=True, hours=80, gpus=4, limit=24)]
+    (line,) = plan.over_limit(jobs)
+    assert line.startswith("1 of evaluate_part would take longer than the 12 hours") and "13 (b)" in line
 
 
 def test_the_critical_path_is_the_longest_chain_of_what_is_left_to_do():
@@ -87,13 +97,57 @@ def test_the_imagenet_study_on_a_generated_tree_is_planned_before_anything_is_su
     assert "does not exist" in project.invp("plan", *arguments, expect=2)
 
 
+# Images of each split of the sets of Tables 1 to 5, and bytes of one: what their authors say, and ImageNet's mean for all photographs.
+SETS = {
+    "imagenet": {"train": 1281167, "test": 50000}, "places205": {"train": 2448873, "test": 20500},
+    "voc2007": {"train": 5011, "test": 4952, "val": 2510}, "voc0712": {"train": 16551, "test": 4952},
+    "cifar10": {"train": 50000, "test": 10000}, "cifar100": {"train": 50000, "test": 10000},
+    "caltech101": {"train": 3060, "test": 6084}, "stanford-cars": {"train": 8144, "test": 8041},
+    "oxford-pets": {"train": 3680, "test": 3669}, "flowers102": {"train": 1020, "test": 6149, "val": 1020},
+}  # fmt: skip
+
+
+def as_prepared(project, sets) -> None:
+    """Manifests of the true sizes, with shards that hold nothing: a plan reads no more of them."""
+    for dataset, splits in sets.items():
+        for split, number in splits.items():
+            folder = project.folder / "results/datasets" / dataset / split
+            folder.mkdir(parents=True)
+            encoded = not dataset.startswith("cifar")
+            with open(folder / "shard.arrow", "wb") as file:
+                file.truncate(number * (108000 if encoded else 3092))
+            manifest = {
+                "num_samples": number, "format": "encoded" if encoded else "uint8", "shards": [{"file": "shard.arrow"}], "classes": ["a"],
+            }  # fmt: skip
+            (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_no_job_of_the_papers_tables_exceeds_its_rules_limit(tmp_path):
+    """At the true sizes of all sets, with one GPU a pretraining; the total is said."""
+    project = fresh(tmp_path / "project")
+    as_prepared(project, SETS)
+    with open(project.folder / "config/studies/tables.yaml", "a") as file:
+        file.write("raw_data: trust\n")
+    words = project.invp("plan", "config/studies/tables.yaml", "--profile", "profiles/slurm")
+    assert "warning" not in words, words
+    rows = {line.split()[0]: line.split() for line in words.splitlines() if "of" in line.split()[:3]}
+    # Three networks: seven grids of 56 pairs, and five trials.
+    assert (
+        rows["evaluate_part"][1:4] == ["1191", "of", "1191"] and rows["evaluate"][3] == "40" and rows["evaluate_on_cpu"][3] == "16"
+    )
+    assert rows["evaluate_on_cpu"][4] == "-", "hours of a job without a GPU are no GPU-hours"
+    total = sum(float(row[4]) for row in rows.values() if row[4] != "-")
+    said = float(words.split(" GPU-hours, ")[0].split()[-1])
+    assert said == pytest.approx(total, rel=1e-2) and said > 500
+
+
 def test_evaluations_that_run_the_encoder_are_counted_by_their_passes(monkeypatch, tmp_path):
     estimator = _estimates.Estimator(tmp_path, tmp_path)
     monkeypatch.setattr(estimator, "_data_of", lambda job, by_output: [(1000, 1, "uint8"), (200, 1, "uint8")])
     monkeypatch.setattr(estimator, "_network", lambda section: (_estimates.OPERATIONS, 1, 1, 1))  # a second a pass
 
-    def seconds(**options):
-        job = _estimates.Job("evaluate", {"encoder": {}, "augmentation": {"size": 100}, "evaluation": options})
+    def seconds(rule="evaluate", inputs=(), **options):
+        job = _estimates.Job(rule, {"encoder": {}, "augmentation": {"size": 100}, "evaluation": options}, inputs=list(inputs))
         return estimator._evaluate(job, {})[0]
 
     assert seconds(name="linear_blocks", crops="cached", epochs=5) == 1200
@@ -101,3 +155,11 @@ def test_evaluations_that_run_the_encoder_are_counted_by_their_passes(monkeypatc
     assert seconds(name="semi_supervised", share=0.1, epochs=5, steps=0) == 1200 + 3 * 500
     assert seconds(name="transfer", steps=10, batch_size=4, learning_rates=[1, 2], weight_decays=[0]) == 1200 + 3 * 40 * 3
     assert seconds(name="detection", steps=10, batch_size=4, test_size=200, longest=300) == 6 * (1200 + 3 * 40)
+
+    # In parts: one training each, and what gathers them trains once more or not at all.
+    grid = {"name": "transfer", "steps": 10, "batch_size": 4, "learning_rates": [1], "weight_decays": [0]}
+    assert (
+        seconds("evaluate_part", **grid) == seconds(inputs=["x/parts/a.json"], **grid | {"learning_rates": [1, 2]}) == 1200 + 3 * 40
+    )
+    assert seconds(inputs=["x/parts/a.json"], name="layer_readout") == _estimates.REST
+    assert seconds("evaluate_part", name="layer_readout") == 1200

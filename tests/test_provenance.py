@@ -252,19 +252,21 @@ def test_what_is_loaded_by_name_is_said_by_the_step():
 
     texts = {module: ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in MODULES if counted(module)}
     hidden = {m for m, file in texts.items() if file.exists() and re.search(r"(load_plugin|import_module)\(", file.read_text())}
-    assert hidden == {"invp.steps.prepare", "invp.steps.graph", "invp.steps.evaluate", "invp.steps.figure", "invp.training.loop"}
+    assert hidden == {"invp.steps.prepare", "invp.steps.graph", "invp.steps._evaluation", "invp.steps.figure", "invp.training.loop"}
     sections = {
         "prepare": {"dataset": {"name": "digits"}},
         "pretrain": {"objective": {"name": "moco"}},
         "graph": {"objective": {"name": "invp"}},
         "figure": {"figure": {"name": "positives"}},
         "evaluate": {"evaluation": {"name": "transfer"}},
+        "evaluate_part": {"evaluation": {"name": "detection"}},
     }
     loaded = {step: modules_of(step_modules(step, section)) for step, section in sections.items()}
     assert "invp.datasets.digits" in loaded["prepare"] and "invp.objectives.moco" in loaded["pretrain"]
     assert "invp.objectives.invp" in loaded["graph"]
     assert "invp.training.loop" in loaded["pretrain"] and "invp.figures.positives" in loaded["figure"]
     assert {"invp.evals.transfer", "invp.steps._encoder_inputs"} <= set(loaded["evaluate"])
+    assert {"invp.evals.detection", "invp.steps._encoder_inputs"} <= set(loaded["evaluate_part"])
 
 
 def test_a_known_source_has_its_digest_under_every_python(package):

@@ -77,35 +77,44 @@ def finetuned(
     inputs: EncoderInputs, shards: Shards, numbers: Tensor, config: Schedule, learning_rate: float, weight_decay: float, *, seed: int, device: str,
     label: str,
 ) -> tuple[Classifier, list[float]]:  # fmt: skip
-    """A network trained on the images `numbers` of a split, from the encoder that `inputs` has, and its mean loss of each epoch."""
+    """A network trained on the images `numbers` of a split, from the encoder that `inputs` has, and its mean loss of each epoch.
+
+    Its state is saved under `label`. A loss that is no finite number ends the training.
+    """
     torch.manual_seed(mixed_seed(seed))
     network = Classifier(inputs.encoder, len(shards.classes)).to(device).train()
     targets = targets_of(shards).to(device)
     batch_size = min(config.batch_size, len(numbers))
     per_epoch = len(numbers) // batch_size
     total = config.steps or config.epochs * per_epoch
-    groups = [
-        {"params": list(network.encoder.parameters()), "lr": learning_rate},
-        {"params": list(network.classifier.parameters()), "lr": learning_rate * config.head_factor},
-    ]
-    groups = [group | {"start": group["lr"]} for group in groups if group["params"]]
-    optimizer = torch.optim.SGD(
-        groups, learning_rate, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0, weight_decay=weight_decay
-    )
+    optimizer = _optimizer(network, config, learning_rate, weight_decay)
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     augmentation = Augment(
         Augmentation(size=inputs.size, crop_scale=config.crop_scale, flip=config.flip, mean=inputs.mean, std=inputs.std)
     )
     losses: list[float] = []
-    done, progress = 0, Progress(label, total, unit="step")
-    for epoch in range(1, math.ceil(total / per_epoch) + 1):
-        order, sums = numbers[epoch_order(len(numbers), seed, epoch)], []
+    sums: list[Tensor] = []  # losses of the epoch's steps, on the device
+    if saved := inputs.saves.begin(label):
+        network.load_state_dict(saved["objective"])
+        optimizer.load_state_dict(saved["optimizer"])
+        losses, sums = saved["losses"], [loss.to(device) for loss in saved["sums"]]
+
+    def state() -> dict:
+        place = {"epoch": len(losses), "step": len(sums), "losses": losses, "sums": sums}
+        return {"objective": network.state_dict(), "optimizer": optimizer.state_dict(), **place}
+
+    done = len(losses) * per_epoch + len(sums)
+    progress = Progress(label, total, unit="step", done=done)
+    while done < total and all(map(math.isfinite, losses)):  # a rate of the grid that is too large ends; the others go on
+        epoch = len(losses) + 1
+        order = numbers[epoch_order(len(numbers), seed, epoch)]
         common = {"rank": 0, "world_size": 1, "device": torch.device(device), "seed": seed, "epoch": epoch, "views": 1}
         for _, index, (images,) in train_batches(
-            shards, order=order, batch_size=batch_size, start_step=0, augmentation=augmentation, workers=inputs.workers, **common
-        ):
+            shards, order=order, batch_size=batch_size, start_step=len(sums), augmentation=augmentation, workers=inputs.workers, **common
+        ):  # fmt: skip
             for position, group in enumerate(optimizer.param_groups):
-                group["lr"] = group["start"] * _factor(config, done / total, epoch, encoder=position == 0 and len(groups) == 2)
+                encoder = position == 0 and len(optimizer.param_groups) == 2
+                group["lr"] = group["start"] * _factor(config, done / total, epoch, encoder=encoder)
             if config.norm_warmup:
                 for norm in norms:
                     norm.momentum = min(1.0, max(10 / (done + 1), 0.1))
@@ -118,11 +127,24 @@ def finetuned(
             progress.update(1)
             if done == total:
                 break
+            inputs.saves.offer(label, state)
         losses.append(float(torch.stack(sums).mean()))
-        if not math.isfinite(losses[-1]):
-            break  # a rate of the grid that is too large; the others go on
+        sums = []
     progress.close()
+    inputs.saves.end(label, state)
     return network.eval(), losses
+
+
+def _optimizer(network: Classifier, config: Schedule, learning_rate: float, weight_decay: float) -> torch.optim.SGD:
+    """SGD with a group of the encoder's weights, if it has any, and one of the classifier's; `start` is the rate before the schedule."""
+    groups = [
+        {"params": list(network.encoder.parameters()), "lr": learning_rate},
+        {"params": list(network.classifier.parameters()), "lr": learning_rate * config.head_factor},
+    ]
+    groups = [group | {"start": group["lr"]} for group in groups if group["params"]]
+    return torch.optim.SGD(
+        groups, learning_rate, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0, weight_decay=weight_decay
+    )
 
 
 def _factor(config: Schedule, share: float, epoch: int, *, encoder: bool) -> float:

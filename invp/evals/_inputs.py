@@ -1,6 +1,7 @@
 """What an evaluation is given, by its NEEDS. N images, F features of the encoder, D dimensions of the head, C classes."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,24 @@ class FeatureInputs:
     classes: list[str]
 
 
+class Saves:
+    """Where the trainings of an evaluation save, so that a job that was stopped goes on in the training that it left; this one keeps
+    nothing, for evaluations that are called by hand.
+
+    A state is a dict that `torch.load` reads without executing code. It has `objective`, what is trained; `epoch`, how many have ended;
+    and `step`, how many steps of the epoch after these. The global random state is saved beside it.
+    """
+
+    def begin(self, name: str) -> dict | None:
+        """The state in which the training of this name was left, on the CPU, or None; from now on a signal asks it to save and leave."""
+
+    def offer(self, name: str, state: Callable[[], dict]) -> None:
+        """To be called after each step: saves what `state()` returns if it is time to. Stopped if the job was asked to end."""
+
+    def end(self, name: str, state: Callable[[], dict]) -> None:
+        """To be called after the last step: a long training is saved whole, and from now on a signal ends the job at once."""
+
+
 @dataclass
 class EncoderInputs:
     """What an evaluation of the encoder gets: networks, and prepared splits as folders."""
@@ -47,3 +66,4 @@ class EncoderInputs:
     std: list[float]
     workers: int = 1
     validation: Path | None = None  # the set's own validation split, where the evaluation's VALIDATION asks for one
+    saves: Saves = field(default_factory=Saves)

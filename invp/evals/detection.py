@@ -2,27 +2,24 @@
 
 The main numbers are VOC2007's; COCO's stand beside them.
 
-B images, n objects of one, C channels.
+B images, n objects of one.
 """
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
-from torchvision.models.detection.rpn import AnchorGenerator
-from torchvision.ops import MultiScaleRoIAlign
 
 from invp.core.selection import mixed_seed
 from invp.data.batches import epoch_order, overlapped
 from invp.data.decode import photograph
 from invp.data.shards import Shards
+from invp.evals._faster_rcnn import detector
 from invp.evals._inputs import EncoderInputs
 from invp.evals._voc_ap import THRESHOLDS, VOCPrecision
 from invp.plumbing.errors import UserError
@@ -47,14 +44,16 @@ DIFFERS = (
     "images are resized as floats (published: as bytes by Pillow)",
     "an epoch's last, smaller batch is dropped (published: an endless stream, wide and tall images in batches of their own)",
     "of equal scores the earlier image's counts first, and classes without objects are left out (published: no order, and 0)",
-    "one run a seed (published: the mean of 5 runs)",
 )
+DIFFERS_ONE = ("`trials: 1`: one run a seed (published: the mean of 5 runs)",)
 
 
 @dataclass
 class Config:
-    """SGD with a linear warm-up, the rate a tenth after each of `drops`. The defaults are the published ones for a batch of 16."""
+    """SGD with a linear warm-up, the rate a tenth after each of `drops`. The defaults are the published ones for a batch of 16, but for
+    one trial."""
 
+    trials: int = option(1, "trainings, each from another seed, whose numbers are averaged; published: 5", least=1)
     steps: int = option(24000, "of the training", least=1)
     batch_size: int = option(16, "images in a step; all, if there are fewer, which the protocol says", least=1)
     learning_rate: float = option(0.02, "after the warm-up", above=0)
@@ -68,52 +67,6 @@ class Config:
     pooled: int = option(14, "cells of a region's side", least=1)
     regions: int = option(512, "proposals of an image that the boxes' head learns from in a step", least=1)
     curve: list[int] = option([], "steps at which training images are scored", least=0, rising=True)
-
-
-class Stages(nn.Module):
-    """The encoder up to its last stage but one: images Bx3xHxW -> maps BxCxhxw."""
-
-    def __init__(self, encoder: nn.Module, layers: list[nn.Module], out_channels: int):
-        super().__init__()
-        self.body = nn.Sequential(encoder.conv1, encoder.bn1, encoder.relu, encoder.maxpool, *layers)
-        self.out_channels = out_channels
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.body(images)
-
-
-class BoxHead(nn.Module):
-    """The encoder's last stage on pooled regions, the extra batch normalisation, and the mean: RxCxhxw -> RxF."""
-
-    def __init__(self, last: nn.Module, num_features: int):
-        super().__init__()
-        self.last, self.norm = last, nn.BatchNorm2d(num_features)
-
-    def forward(self, regions: Tensor) -> Tensor:
-        return self.norm(self.last(regions)).mean((2, 3))
-
-
-def detector(encoder: nn.Module, num_classes: int, config: Config, mean: list[float], std: list[float]) -> FasterRCNN:
-    """Faster R-CNN with the layout C4, from torchvision's parts around a copy of the encoder; class 0 is the background."""
-    encoder = copy.deepcopy(encoder)
-    layers = [layer for name in ("layer1", "layer2", "layer3", "layer4") if len(layer := getattr(encoder, name, []))]
-    if len(layers) < 2:
-        raise UserError("detection needs a ResNet: this encoder has no stages")
-    with torch.no_grad():
-        stages = Stages(encoder, layers[:-1], 0).eval()
-        stages.out_channels = stages(torch.zeros(1, 3, 64, 64)).shape[1]
-    return FasterRCNN(
-        stages,
-        min_size=tuple(config.train_sizes),
-        max_size=config.longest,
-        image_mean=mean,
-        image_std=std,
-        rpn_anchor_generator=AnchorGenerator((tuple(config.anchors),), ((0.5, 1.0, 2.0),)),
-        box_roi_pool=MultiScaleRoIAlign(["0"], config.pooled, 2),
-        box_head=BoxHead(layers[-1], encoder.num_features),
-        box_batch_size_per_image=config.regions,
-        box_predictor=FastRCNNPredictor(encoder.num_features, num_classes + 1),
-    )
 
 
 def picture(shards: Shards, number: int) -> Tensor:
@@ -132,9 +85,10 @@ def sample(shards: Shards, number: int, flip: bool) -> tuple[Tensor, dict[str, T
 
 
 def batches(
-    shards: Shards, batch_size: int, steps: int, seed: int, workers: int = 1
+    shards: Shards, batch_size: int, steps: int, seed: int, workers: int = 1, start: int = 0
 ) -> Iterator[tuple[int, list[Tensor], list[dict[str, Tensor]]]]:
-    """Yields `steps` batches as (step from 0, images, targets), epoch after epoch; the last, smaller one of an epoch is dropped."""
+    """Yields the batches of steps `start` to `steps` as (step, images, targets), epoch after epoch; the last, smaller one of an epoch is
+    dropped."""
 
     def chosen() -> Iterator[list[tuple[int, bool]]]:
         epoch = 0
@@ -148,7 +102,7 @@ def batches(
     def pieces(batch: list[tuple[int, bool]]) -> list[Callable[[], tuple[Tensor, dict[str, Tensor]]]]:
         return [partial(sample, shards, number, flip) for number, flip in batch]
 
-    for step, (_, samples) in enumerate(overlapped(islice(chosen(), steps), pieces, workers)):
+    for step, (_, samples) in enumerate(overlapped(islice(chosen(), start, steps), pieces, workers), start):
         images, targets = zip(*samples, strict=True)
         yield step, list(images), list(targets)
 
@@ -200,22 +154,30 @@ def precisions(network: FasterRCNN, shards: Shards, numbers: list[int], config: 
     }
 
 
-def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
-    """VOC2007's and COCO's AP, AP50 and AP75 in % on the test images, after the last step."""
-    train, test = Shards(inputs.train), Shards(inputs.test)
-    if train.multi_labels is None or train.format != "encoded":
-        raise UserError(f"{inputs.train} has no boxes: detection needs a set such as voc0712, voc2007 or scenes")
+def trained(
+    config: Config, inputs: EncoderInputs, train: Shards, name: str, *, seed: int, device: str
+) -> tuple[FasterRCNN, list[float], list[dict]]:
+    """A detector after the last step, the loss of each step, and the curve; its state is saved under `name`."""
     torch.manual_seed(mixed_seed(seed))
     network = detector(inputs.encoder, len(train.classes), config, inputs.mean, inputs.std).to(device).train()
     optimizer = torch.optim.SGD(network.parameters(), config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
     curve: list[dict] = []
     losses: list[float] = []
     recent: list[Tensor] = []  # losses on the device that nobody has looked at
-    if 0 in config.curve:
+    if saved := inputs.saves.begin(name):
+        network.load_state_dict(saved["objective"])
+        optimizer.load_state_dict(saved["optimizer"])
+        curve, losses, recent = saved["curve"], saved["losses"], [loss.to(device) for loss in saved["recent"]]
+    elif 0 in config.curve:
         curve.append({"step": 0, **_brief(network, train, config, device, inputs.workers)})
-    batch_size = min(config.batch_size, train.num_samples)
-    progress = Progress("detection", config.steps, "step")
-    for step, images, targets in batches(train, batch_size, config.steps, seed, inputs.workers):
+
+    def state() -> dict:
+        seen = {"curve": curve, "losses": losses, "recent": recent, "epoch": 0, "step": len(losses) + len(recent)}
+        return {"objective": network.state_dict(), "optimizer": optimizer.state_dict(), **seen}
+
+    batch_size, start = min(config.batch_size, train.num_samples), len(losses) + len(recent)
+    progress = Progress("detection", config.steps, "step", done=start)
+    for step, images, targets in batches(train, batch_size, config.steps, seed, inputs.workers, start):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * factor(config, step)
         images, targets = [image.to(device) for image in images], [{key: v.to(device) for key, v in t.items()} for t in targets]
@@ -227,41 +189,89 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
         if len(recent) == LOOK_EVERY or step + 1 == config.steps:  # a GPU is not waited for in every step
             losses += torch.stack(recent).tolist()
             recent.clear()
-            if not np.isfinite(losses[-LOOK_EVERY:]).all():
-                first = int(np.flatnonzero(~np.isfinite(losses))[0])
-                raise UserError(
-                    f"the loss is {losses[first]} at step {first}: lower learning_rate ({config.learning_rate:g}) or raise warmup"
-                )
+            _check_finite(losses, config)
         progress.update(1)
         if step + 1 in config.curve:
             curve.append({"step": step + 1, **_brief(network, train, config, device, inputs.workers)})
+        inputs.saves.offer(name, state)
     progress.close()
-    found = precisions(network, test, list(range(test.num_samples)), config, device, inputs.workers)
-    by_class = found.pop("by_class")
-    return {
-        "metrics": found,
-        "protocol": {
-            "kind": "Faster R-CNN, C4 with an extra batch normalisation after the last stage, nothing frozen",
-            "optimiser": f"SGD, momentum 0.9, rate {config.learning_rate:g}, weight decay {config.weight_decay:g}, warm-up {config.warmup}",
-            "steps": f"{config.steps} of {batch_size} images, a tenth of the rate after {config.drops}",
-            "sizes": f"short side {config.train_sizes[0]} to {config.train_sizes[-1]} in training, {config.test_size} in the test",
-            "choice": "nothing is chosen; last step",
-            "metric": "VOC2007's eleven-point AP, as detectron2 takes it: ap over IoU .5 to .95, ap50, ap75; difficult objects are ignored",
-            "metric_coco": "coco_ap, coco_ap50, coco_ap75 by COCO's 101 points; difficult objects are crowds",
-            "differs": "; ".join(DIFFERS),
-            "training_images": train.num_samples,
-            "test_images": test.num_samples,
-        },
-        "details": {
-            "classes": train.classes,
-            "average_precision": by_class,
-            "loss": [float(np.mean(part)) for part in np.array_split(losses, min(100, len(losses)))],
-            "curve": curve,
-        },
-    }
+    inputs.saves.end(name, state)
+    return network, losses, curve
+
+
+def _check_finite(losses: list[float], config: Config) -> None:
+    """UserError if one of the last losses is no finite number."""
+    if not np.isfinite(losses[-LOOK_EVERY:]).all():
+        first = int(np.flatnonzero(~np.isfinite(losses))[0])
+        raise UserError(
+            f"the loss is {losses[first]} at step {first}: lower learning_rate ({config.learning_rate:g}) or raise warmup"
+        )
 
 
 def _brief(network: FasterRCNN, train: Shards, config: Config, device: str, workers: int) -> dict:
     """AP on the first training images: a curve to watch, never a choice."""
     found = precisions(network, train, list(range(min(50, train.num_samples))), config, device, workers)
     return {key: found[key] for key in ("ap", "ap50")}
+
+
+def parts(config: Config) -> dict[str, dict]:
+    """Every trial."""
+    return {f"trial-{trial}": {"trials": 1} for trial in range(1, config.trials + 1)}
+
+
+def evaluate_part(config: Config, inputs: EncoderInputs, part: str, *, seed: int, device: str) -> dict:
+    """Of one trial the numbers of `precisions` on the test images, the loss, and the curve. The first has the run's own seed."""
+    train, test = Shards(inputs.train), Shards(inputs.test)
+    if train.multi_labels is None or train.format != "encoded":
+        raise UserError(f"{inputs.train} has no boxes: detection needs a set such as voc0712, voc2007 or scenes")
+    trial = int(part.removeprefix("trial-"))
+    own = seed if trial == 1 else mixed_seed(seed, trial)
+    network, losses, curve = trained(config, inputs, train, part, seed=own, device=device)
+    found = precisions(network, test, list(range(test.num_samples)), config, device, inputs.workers)
+    loss = [float(np.mean(part)) for part in np.array_split(losses, min(100, len(losses)))]
+    return {"by_class": found.pop("by_class"), "metrics": found, "loss": loss, "curve": curve}
+
+
+def _means(trials: list[dict]) -> list[dict]:
+    """The mean AP of each class over trials; None where the class has no objects, which is so in all."""
+    return [
+        {"class": rows[0]["class"]} | {key: None if rows[0][key] is None else _mean(rows, key) for key in ("ap", "ap50", "ap75")}
+        for rows in zip(*(trial["by_class"] for trial in trials), strict=True)
+    ]
+
+
+def _mean(rows: Iterable[dict], key: str) -> float:
+    return float(np.mean([row[key] for row in rows]))
+
+
+def evaluate(config: Config, inputs: EncoderInputs, parts: dict[str, dict], *, seed: int, device: str) -> dict:
+    """VOC2007's and COCO's AP, AP50 and AP75 in % on the test images, after the last step; of several trials their means."""
+    train, test, trials = Shards(inputs.train), Shards(inputs.test), list(parts.values())
+    measured = [trial["metrics"] for trial in trials]
+    several: dict = {}
+    if len(trials) > 1:
+        deviation = {name: float(np.std([each[name] for each in measured], ddof=1)) for name in measured[0]}
+        several = {"trials": measured, "deviation": deviation}
+    return {
+        "metrics": {name: _mean(measured, name) for name in measured[0]},
+        "protocol": {
+            "kind": "Faster R-CNN, C4 with an extra batch normalisation after the last stage, nothing frozen",
+            "optimiser": f"SGD, momentum 0.9, rate {config.learning_rate:g}, weight decay {config.weight_decay:g}, warm-up {config.warmup}",
+            "steps": f"{config.steps} of {min(config.batch_size, train.num_samples)} images, a tenth of the rate after {config.drops}",
+            "sizes": f"short side {config.train_sizes[0]} to {config.train_sizes[-1]} in training, {config.test_size} in the test",
+            "trials": f"mean of {len(trials)}, SD in details.deviation" if len(trials) > 1 else "1",
+            "choice": "nothing is chosen; last step",
+            "metric": "VOC2007's eleven-point AP, as detectron2 takes it: ap over IoU .5 to .95, ap50, ap75; difficult objects are ignored",
+            "metric_coco": "coco_ap, coco_ap50, coco_ap75 by COCO's 101 points; difficult objects are crowds",
+            "differs": "; ".join(DIFFERS + (DIFFERS_ONE if len(trials) == 1 else ())),
+            "training_images": train.num_samples,
+            "test_images": test.num_samples,
+        },
+        "details": {
+            "classes": train.classes,
+            "average_precision": _means(trials),
+            "loss": np.mean([trial["loss"] for trial in trials], 0).tolist(),
+            "curve": trials[0]["curve"],
+            **several,
+        },
+    }

@@ -11,6 +11,7 @@ from invp.plumbing.metrics import Metric
 from invp.plumbing.options import option
 
 NEEDS = "features"
+GPU = False
 METRICS = {"overlap": Metric("share", "lower"), "gap": Metric("", "higher"), "*": Metric("", "")}
 DIFFERS = (
     "the images and those that they are compared with are of the test split (published: 1,500 random images of a split not known to us)",

@@ -15,6 +15,7 @@ from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
 
 NEEDS = "features"
+GPU = False
 METRICS = {"top*": PERCENT}
 DIFFERS = (
     "training images are embedded anew, without augmentation (published: rows of the memory bank, running means over augmented views)",

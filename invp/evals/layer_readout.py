@@ -63,60 +63,84 @@ def score(
         return correlation(machine.fit(train, (known - mean) / deviation).predict(test), truth)
 
 
-def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
-    """Of every layer and task the mean over the splits, `{task}_{layer}`; of the layer that was best on held-out images, `{task}`."""
-    folders = {"train": Shards(inputs.train), "test": Shards(inputs.test)}
-    targets = {split: shards.targets() for split, shards in folders.items()}
-    variation = targets["train"].pop("variation", None)
-    targets["test"].pop("variation", None)
+def parts(config: Config) -> dict[str, dict]:
+    """Every split."""
+    return {f"split-{split}": {"splits": 1} for split in range(config.splits)}
+
+
+def _tasks(train: Shards, test: Shards) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray | None]:
+    """What is read out, by name: the truth of the training and of the test images; and how much each training image varies, if known."""
+    targets, wanted = train.targets(), test.targets()
+    variation = targets.pop("variation", None)
+    return {name: (targets[name], wanted[name]) for name in targets}, variation
+
+
+def _reduced(train: np.ndarray, test: np.ndarray, components: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of a layer, NxF and QxF, standardised and reduced to the principal components of the training images."""
+    standard = StandardScaler().fit(train.astype(np.float32))
+    rows, queries = (standard.transform(each.astype(np.float32)) for each in (train, test))
+    count = min(components, *rows.shape)
+    if count == rows.shape[1]:
+        return rows, queries
+    solver = "randomized" if count < 0.8 * min(rows.shape) else "full"
+    reduction = PCA(count, svd_solver=solver, random_state=seed).fit(rows)
+    rows, queries = reduction.transform(rows), reduction.transform(queries)
+    scale = rows.std()
+    return rows / scale, queries / scale
+
+
+def evaluate_part(config: Config, inputs: EncoderInputs, part: str, *, seed: int, device: str) -> dict:
+    """Of one split, by task and layer: `found`, the number on the test images, and `held`, the best of C on held-out images."""
+    split = int(part.removeprefix("split-"))
+    numbers, variation = _tasks(Shards(inputs.train), Shards(inputs.test))
     train, labels = block_features(inputs, inputs.train, config, device)
     test, truth = block_features(inputs, inputs.test, config, device)
-    tasks = {"category": (labels, truth), **{name: (targets["train"][name], targets["test"][name]) for name in targets["train"]}}
-    # C is chosen where the variation is low or middling, as published; where it is not known, on all.
-    easy = np.ones(len(labels), bool) if variation is None else variation < variation.max()
-    readouts: dict[str, dict[str, list[float]]] = {task: {} for task in tasks}
+    tasks = {"category": (labels, truth), **numbers}
+    order = np.random.default_rng((seed, split)).permutation(len(labels))
+    cut = round(config.training_share * len(labels))
+    fitting, validation = order[:cut], order[cut:]
+    if variation is not None:  # C is chosen where the variation is low or middling, as published; where it is not known, on all
+        validation = validation[(variation < variation.max())[validation]]
+    found: dict[str, dict[str, float]] = {task: {} for task in tasks}
     held: dict[str, dict[str, float]] = {task: {} for task in tasks}
     for layer in train:
-        parts = StandardScaler().fit(train[layer].astype(np.float32))
-        rows, queries = (parts.transform(part[layer].astype(np.float32)) for part in (train, test))
-        count = min(config.components, *rows.shape)
-        if count < rows.shape[1]:
-            reduction = PCA(count, svd_solver="randomized" if count < 0.8 * min(rows.shape) else "full", random_state=seed).fit(
-                rows
-            )
-            rows, queries = reduction.transform(rows), reduction.transform(queries)
-            scale = rows.std()
-            rows, queries = rows / scale, queries / scale
+        rows, queries = _reduced(train[layer], test[layer], config.components, seed)
         for task, (known, right) in tasks.items():
-            found, chosen = [], []
-            for split in range(config.splits):
-                order = np.random.default_rng((seed, split)).permutation(len(rows))
-                cut = round(config.training_share * len(rows))
-                fitting, validation = order[:cut], order[cut:]
-                validation = validation[easy[validation]]
-                tried = [
-                    score(task, rows[fitting], known[fitting], rows[validation], known[validation], cost, config)
-                    for cost in config.costs
-                ]
-                best = int(np.argmax(tried))
-                chosen.append(tried[best])
-                found.append(score(task, rows[fitting], known[fitting], queries, right, config.costs[best], config))
-            readouts[task][layer], held[task][layer] = found, float(np.mean(chosen))
-    metrics = {f"{task}_{layer}": float(np.mean(values)) for task, layers in readouts.items() for layer, values in layers.items()}
-    best_layers = {task: max(layers, key=lambda name: layers[name]) for task, layers in held.items()}
+            tried = [
+                score(task, rows[fitting], known[fitting], rows[validation], known[validation], cost, config)
+                for cost in config.costs
+            ]
+            best = int(np.argmax(tried))
+            held[task][layer] = tried[best]
+            found[task][layer] = score(task, rows[fitting], known[fitting], queries, right, config.costs[best], config)
+    return {"found": found, "held": held}
+
+
+def evaluate(config: Config, inputs: EncoderInputs, parts: dict[str, dict], *, seed: int, device: str) -> dict:
+    """Of every layer and task the mean over the splits, `{task}_{layer}`; of the layer that was best on held-out images, `{task}`."""
+    splits = list(parts.values())
+    layers = list(splits[0]["found"]["category"])
+    readouts = {task: {layer: [split["found"][task][layer] for split in splits] for layer in layers} for task in splits[0]["found"]}
+    metrics = {f"{task}_{layer}": float(np.mean(values)) for task, own in readouts.items() for layer, values in own.items()}
+    best_layers = {
+        task: max(layers, key=lambda layer, task=task: float(np.mean([split["held"][task][layer] for split in splits])))
+        for task in readouts
+    }
+    test = Shards(inputs.test)
+    varies = _tasks(Shards(inputs.train), test)[1] is not None
     return {
         "metrics": metrics | {task: metrics[f"{task}_{layer}"] for task, layer in best_layers.items()},
         "protocol": {
             "kind": "linear read-outs of every layer: SVM (category, %), SVR (numbers, Pearson's r)",
-            "features": f"{len(train)} layers, {config.pool} pooling, standardised, at most {config.components} principal components",
+            "features": f"{len(layers)} layers, {config.pool} pooling, standardised, at most {config.components} principal components",
             "splits": f"{config.splits} seeded splits, {config.training_share:g} of the training images each; the test images are the same",
             "choice": "C of each split on its held-out training images"
-            + ("" if variation is None else " of low and middling variation")
+            + (" of low and middling variation" if varies else "")
             + "; `task` without a layer is that of the layer best there",
             "chosen": best_layers,
             "differs": "; ".join(DIFFERS),
-            "test_images": len(truth),
+            "test_images": test.num_samples,
             "crop": "whole image, of photographs the central crop, no augmentation",
         },
-        "details": {"layers": list(train), "readouts": readouts},
+        "details": {"layers": layers, "readouts": readouts},
     }

@@ -4,6 +4,7 @@ B batch, C channels of a block, F features, N images.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,9 +85,91 @@ def block_features(inputs, folder: Path, config: Config, device: str) -> tuple[d
     return {name: np.concatenate(parts) for name, parts in found.items()}, shards.labels.numpy()
 
 
+class Blocks:
+    """The heads of every block, each behind a batch normalisation without weights of its own; they are made for the first batch."""
+
+    def __init__(self, config: Config, encoder: torch.nn.Module, num_classes: int, device: str):
+        self.config, self.num_classes, self.device = config, num_classes, device
+        self.encoder = encoder.to(device).eval()
+        self.heads: dict[str, linear.Heads] = {}
+        self.norms: dict[str, torch.nn.BatchNorm1d] = {}
+
+    def maps(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The name of every block with its pooled features BxF."""
+        for name, maps in zip(self.encoder.block_names, self.encoder.blocks(images), strict=True):
+            yield name, pooled(maps.float(), self.config)
+
+    def add(self, name: str, num_features: int) -> None:
+        """Heads at zero for a block."""
+        self.heads[name] = linear.Heads(num_features, self.num_classes, self.config.pairs(), self.device)
+        self.norms[name] = torch.nn.BatchNorm1d(num_features, affine=False).to(self.device)
+
+    def step(self, images: Tensor, labels: Tensor, scale: float) -> None:
+        """A step of all heads on a batch."""
+        for name, features in self.maps(images):
+            if name not in self.heads:
+                self.add(name, features.shape[1])
+            self.heads[name].step(self.norms[name](features), labels, scale)
+
+    def scores(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The name of every block with the scores of its heads, BxCxG."""
+        for name, features in self.maps(images):
+            yield name, self.heads[name].scores(self.norms[name].eval()(features))
+
+    def state(self) -> dict:
+        """What is trained, by block: tensors of the heads and the state of the normalisation."""
+        return {name: {"heads": _tensors(heads), "norm": self.norms[name].state_dict()} for name, heads in self.heads.items()}
+
+    def restore(self, state: dict) -> None:
+        """Takes up what `state` gave."""
+        for name, own in state.items():
+            self.add(name, len(own["heads"][0]))
+            for tensor, value in zip(_tensors(self.heads[name]), own["heads"], strict=True):
+                tensor.copy_(value)
+            self.norms[name].load_state_dict(own["norm"])
+
+
+def _tensors(heads: linear.Heads) -> list[Tensor]:
+    return [heads.weight, heads.bias, *heads.momenta]
+
+
+@torch.no_grad()
+def fresh_blocks(config: Config, inputs, shards: Shards, fitting: Tensor, *, seed: int, device: str) -> Blocks:
+    """Every block's heads trained in one run over random crops of the images `fitting`."""
+    labels = shards.labels.to(device)
+    augmentation = Augment(
+        Augmentation(size=inputs.size, crop_scale=config.crop_scale, flip=config.flip, mean=inputs.mean, std=inputs.std)
+    )
+    blocks, name = Blocks(config, inputs.encoder, len(shards.classes), device), "linear classifiers on fresh crops"
+    batch_size, epoch, done = min(config.batch_size, len(fitting)), 0, 0
+    per_epoch = len(fitting) // batch_size
+    if saved := inputs.saves.begin(name):
+        blocks.restore(saved["objective"])
+        epoch, done = saved["epoch"], saved["step"]
+
+    def state() -> dict:
+        return {"objective": blocks.state(), "epoch": epoch, "step": done}
+
+    progress = Progress(name, config.epochs * per_epoch, unit="step", done=epoch * per_epoch + done)
+    while epoch < config.epochs:
+        scale = 0.1 ** sum(epoch + 1 > drop for drop in config.drops)
+        for step, index, (images,) in train_batches(
+            shards, order=fitting[epoch_order(len(fitting), seed, epoch + 1)], batch_size=batch_size, start_step=done, rank=0, world_size=1,
+            device=torch.device(device), augmentation=augmentation, seed=seed, epoch=epoch + 1, views=1, workers=inputs.workers,
+        ):  # fmt: skip
+            blocks.step(images, labels[index.to(device)], scale)
+            done = step + 1
+            progress.update(1)
+            inputs.saves.offer(name, state)
+        epoch, done = epoch + 1, 0
+    progress.close()
+    inputs.saves.end(name, state)
+    return blocks
+
+
 @torch.no_grad()
 def fresh_probes(config: Config, inputs, *, seed: int, device: str) -> tuple[dict[str, linear.Probe], int, int]:
-    """Every block's heads trained in one run over random crops, each behind a batch normalisation without weights of its own.
+    """Every block's heads trained in one run over random crops.
 
     The heads that were best on the held-out training images are measured; they have not seen those. Returns also the numbers of images
     trained on and held out.
@@ -94,51 +177,28 @@ def fresh_probes(config: Config, inputs, *, seed: int, device: str) -> tuple[dic
     shards, test = Shards(inputs.train), Shards(inputs.test)
     if (shards.labels < 0).any():
         raise UserError(f"{inputs.train} has images without a label: linear_blocks needs labels")
-    encoder, grid = inputs.encoder.to(device).eval(), config.pairs()
     order = torch.randperm(shards.num_samples, generator=torch.Generator().manual_seed(seed))
     held = max(1, round(config.validation_share * len(order)))
     validation, fitting = order[:held].sort().values, order[held:]
-    labels = shards.labels.to(device)
-    normal = {"mean": inputs.mean, "std": inputs.std}
-    augmentation = Augment(Augmentation(size=inputs.size, crop_scale=config.crop_scale, flip=config.flip, **normal))
-    heads: dict[str, linear.Heads] = {}
-    norms: dict[str, torch.nn.BatchNorm1d] = {}
-    batch_size = min(config.batch_size, len(fitting))
-    progress = Progress("linear classifiers on fresh crops", config.epochs * (len(fitting) // batch_size), unit="step")
-    for epoch in range(1, config.epochs + 1):
-        scale = 0.1 ** sum(epoch > drop for drop in config.drops)
-        for _, index, (images,) in train_batches(
-            shards, order=fitting[epoch_order(len(fitting), seed, epoch)], batch_size=batch_size, start_step=0, rank=0, world_size=1,
-            device=torch.device(device), augmentation=augmentation, seed=seed, epoch=epoch, views=1, workers=inputs.workers,
-        ):  # fmt: skip
-            for name, maps in zip(encoder.block_names, encoder.blocks(images), strict=True):
-                features = pooled(maps.float(), config)
-                if name not in heads:
-                    heads[name] = linear.Heads(features.shape[1], len(shards.classes), grid, device)
-                    norms[name] = torch.nn.BatchNorm1d(features.shape[1], affine=False).to(device)
-                heads[name].step(norms[name](features), labels[index.to(device)], scale)
-            progress.update(1)
-    progress.close()
+    blocks = fresh_blocks(config, inputs, shards, fitting, seed=seed, device=device)
 
     def scores(split: Shards, head: slice | dict[str, int], wanted: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        found: dict[str, list[torch.Tensor]] = {name: [] for name in heads}
+        found: dict[str, list[torch.Tensor]] = {name: [] for name in blocks.heads}
         keep = torch.ones(split.num_samples, dtype=torch.bool)
         if wanted is not None:
             keep = torch.zeros_like(keep).index_fill_(0, wanted, True)
         options = {"size": inputs.size, "batch_size": config.read_batch, "workers": inputs.workers, "device": device}
-        for index, images in eval_batches(split, **options, **normal):
+        for index, images in eval_batches(split, **options, mean=inputs.mean, std=inputs.std):
             if keep[index].any():
-                images = images[keep[index].to(device)]
-                for name, maps in zip(encoder.block_names, encoder.blocks(images), strict=True):
-                    own = heads[name].scores(norms[name].eval()(pooled(maps.float(), config)))
+                for name, own in blocks.scores(images[keep[index].to(device)]):
                     found[name].append(own.argmax(1).cpu() if isinstance(head, slice) else own[..., head[name]].cpu())
         return {name: torch.cat(parts) for name, parts in found.items()}
 
     answers = scores(shards, slice(None), validation)
     right = {name: (own == shards.labels[validation, None]).float().mean(0) for name, own in answers.items()}
     best = {name: int(shares.argmax()) for name, shares in right.items()}
-    tested = scores(test, best)
-    probes = {name: linear.Probe(tested[name].numpy(), grid[best[name]], right[name].tolist(), held) for name in heads}
+    tested, grid = scores(test, best), config.pairs()
+    probes = {name: linear.Probe(tested[name].numpy(), grid[best[name]], right[name].tolist(), held) for name in tested}
     return probes, len(fitting), held
 
 

@@ -16,6 +16,7 @@ from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
 
 NEEDS = "features"
+GPU = False
 METRICS = {"map*": PERCENT, "validation_map": PERCENT}
 MULTI_LABEL = True
 DIFFERS = (

@@ -20,6 +20,7 @@ NEEDS = "encoder"
 METRICS = {"*": PERCENT}
 MULTI_LABEL = True
 VALIDATION = True
+GATHERS_ON_GPU = True  # it trains once more
 CHOSEN_BY = ("top1", "mean_per_class", "map11")
 DIFFERS = (
     "weight decays as they are in the grid (published: divided by the learning rate)",
@@ -66,7 +67,7 @@ def measured(scores: np.ndarray, targets: np.ndarray, metric: str) -> float:
     return float(np.nanmean(values))
 
 
-def parts_of(config: Config, inputs, seed: int) -> tuple[Shards, torch.Tensor, torch.Tensor, str]:
+def splits_of(config: Config, inputs, seed: int) -> tuple[Shards, torch.Tensor, torch.Tensor, str]:
     """All labelled images for training, the numbers to fit and those to choose on, and the words that say which these are."""
     if inputs.validation is not None:
         own = Shards(inputs.train)
@@ -92,18 +93,36 @@ def parts_of(config: Config, inputs, seed: int) -> tuple[Shards, torch.Tensor, t
     )
 
 
-def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -> dict:
-    """`score`, the metric in % on the test images, of a network trained on all images with the pair that was best on validation."""
-    shards, fitting, validation, origin = parts_of(config, inputs, seed)
+def _name(rate: float, decay: float) -> str:
+    return f"rate-{rate!r}-decay-{decay!r}"
+
+
+def _pairs(config: Config) -> list[tuple[float, float]]:
+    return [(rate, decay) for rate in config.learning_rates for decay in config.weight_decays]
+
+
+def parts(config: Config) -> dict[str, dict]:
+    """Every pair of the grid."""
+    return {_name(rate, decay): {"learning_rates": [rate], "weight_decays": [decay]} for rate, decay in _pairs(config)}
+
+
+def evaluate_part(config: Config, inputs: EncoderInputs, part: str, *, seed: int, device: str) -> dict:
+    """`score`, the metric in % on the validation images of a network trained on the others; -1 if its loss did not stay finite."""
+    shards, fitting, validation, _ = splits_of(config, inputs, seed)
     targets = _finetune.targets_of(shards).numpy()
-    grid = [(rate, decay) for rate in config.learning_rates for decay in config.weight_decays]
-    tried = []
-    for rate, decay in grid:
-        label = f"rate {rate:g}, decay {decay:g}"
-        network, losses = _finetune.finetuned(inputs, shards, fitting, config, rate, decay, seed=seed, device=device, label=label)
-        found = _finetune.scores_of(network, inputs, shards, device, validation).numpy()
-        finite = np.isfinite(losses[-1]) and np.isfinite(found).all()
-        tried.append(measured(found, targets[validation.numpy()], config.metric) if finite else -1.0)
+    (rate,), (decay,) = config.learning_rates, config.weight_decays
+    label = f"rate {rate}, decay {decay}"
+    network, losses = _finetune.finetuned(inputs, shards, fitting, config, rate, decay, seed=seed, device=device, label=label)
+    found = _finetune.scores_of(network, inputs, shards, device, validation).numpy()
+    finite = np.isfinite(losses[-1]) and np.isfinite(found).all()
+    return {"score": measured(found, targets[validation.numpy()], config.metric) if finite else -1.0}
+
+
+def evaluate(config: Config, inputs: EncoderInputs, parts: dict[str, dict], *, seed: int, device: str) -> dict:
+    """`score`, the metric in % on the test images, of a network trained on all images with the pair that was best on validation."""
+    shards, fitting, validation, origin = splits_of(config, inputs, seed)
+    grid = _pairs(config)
+    tried = [parts[_name(rate, decay)]["score"] for rate, decay in grid]
     if max(tried) < 0:
         raise UserError("no pair of the grid kept a finite loss: lower learning_rates")
     rate, decay = grid[int(np.argmax(tried))]

@@ -16,7 +16,11 @@ FOLDER = Path(__file__).resolve().parents[1] / "tools"  # of golden.yaml and gol
 RELATIVE, GRADIENT, BITS_16, ABSOLUTE = 2e-4, 5e-3, 2e-2, 1e-6
 ANY = "any"  # in place of a plug-in's name, for numbers that stand for every one
 # Step -> the key of its section whose `name` is the plug-in.
-PLUGINS = {"prepare": "dataset", "pretrain": "objective", "graph": "objective", "evaluate": "evaluation", "figure": "figure"}
+PLUGINS = {
+    **{"prepare": "dataset", "pretrain": "objective", "graph": "objective"},
+    **{"evaluate": "evaluation", "evaluate_part": "evaluation", "figure": "figure"},
+}
+CASES_OF = {"evaluate_part": "evaluate"}  # a step without cases of its own -> the one whose cases run its code
 
 
 def plugin_of(step: str, section: dict) -> str:
@@ -42,7 +46,8 @@ def write_golden_numbers(cases: dict[str, dict[str, Any]]) -> None:
 
 def digests_for(step: str, section: dict) -> dict[str, str]:
     """The cases of a step and its plug-in, or of any plug-in, with a digest of each one's numbers, 8 hexadecimal digits."""
-    prefixes = (f"{step}/{plugin_of(step, section)}/", f"{step}/{ANY}/")
+    kind = CASES_OF.get(step, step)
+    prefixes = (f"{kind}/{plugin_of(step, section)}/", f"{kind}/{ANY}/")
     return {
         case: hashlib.sha256(canonical_json(numbers).encode()).hexdigest()[:8]
         for case, numbers in golden_numbers().items()

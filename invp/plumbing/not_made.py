@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from invp.plumbing.files import atomic_path, read_json, write_json
 
 # Step -> the key of its section with the name of what it makes. A failure of the others leaves nothing to report on.
-STEPS = {"evaluate": "evaluation_name", "figure": "figure_name"}
+STEPS = {"evaluate": "evaluation_name", "evaluate_part": "evaluation_name", "figure": "figure_name"}
 # Set by the workflow for its jobs, from the study. It is in no section and no input, since it changes nothing that is made.
 VARIABLE = "INVP_ON_ERROR"
-INPUTS = ("metrics", "figure_data")  # the inputs among which such files may be
+INPUTS = ("metrics", "figure_data", "part")  # the inputs among which such files may be
 
 
 class NotMade(NamedTuple):

@@ -45,3 +45,8 @@ def constants(kind: str, name: str) -> dict[str, Any]:
             except ValueError:
                 continue
     return found
+
+
+def uses_gpu(step: ModuleType, section: dict) -> bool:
+    """Whether a job of a step uses a GPU where there is one: what the step says of the job's section, or else of all."""
+    return step.uses_gpu(section) if hasattr(step, "uses_gpu") else getattr(step, "GPU", False)

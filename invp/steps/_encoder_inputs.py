@@ -1,10 +1,11 @@
 """The inputs of an evaluation that NEEDS the encoder: networks of the checkpoint, and prepared splits as folders."""
 
 from invp.data.tables import equal_classes
-from invp.evals._inputs import EncoderInputs
+from invp.evals._inputs import EncoderInputs, Saves
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json
 from invp.plumbing.jobs import Job
+from invp.steps._saves import InScratch
 from invp.training.checkpoint import load_network
 
 
@@ -27,4 +28,5 @@ def read(job: Job, takes_multi_label: bool) -> EncoderInputs:
         std=options["std"],
         workers=job.arguments.workers,
         validation=validation.parent if validation else None,
+        saves=InScratch(job) if job.arguments.scratch else Saves(),
     )

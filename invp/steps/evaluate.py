@@ -1,19 +1,25 @@
 """Make one downstream evaluation of one stage: metrics.json with its protocol card."""
 
 import argparse
-import importlib
+import dataclasses
 import math
-import sys
+from types import ModuleType
+from typing import Any
 
 from invp.plumbing.config import instance
 from invp.plumbing.errors import UserError
-from invp.plumbing.files import write_json
-from invp.plumbing.jobs import Job, add_workers
+from invp.plumbing.files import read_json, write_json
+from invp.plumbing.jobs import Job
 from invp.plumbing.metrics import metric_of
-from invp.plumbing.plugins import load_plugin
-from invp.plumbing.sections import network_section, training_section
+from invp.plumbing.sections import training_section
+from invp.steps import _evaluation
 
-GPU = True
+
+def uses_gpu(section: dict) -> bool:
+    """Whether the evaluation uses a GPU, or, where its parts are jobs of their own, what is left for this one does."""
+    plugin = _evaluation.plugin_of(section)
+    in_parts = bool(_evaluation.parts_of(section["evaluation"]))
+    return getattr(plugin, "GATHERS_ON_GPU", False) if in_parts else getattr(plugin, "GPU", True)
 
 
 def section(study: dict, *, experiment: str, seed: int, stage: int, eval: str) -> dict:
@@ -34,28 +40,41 @@ def section(study: dict, *, experiment: str, seed: int, stage: int, eval: str) -
         "encoder_name": options["encoder"]["name"],
         "head_kind": options["head"]["kind"],
     }
-    needs_network = load_plugin("evals", evaluation["name"]).NEEDS == "encoder"
-    return {**content, **(network_section(options) if needs_network else {})}
+    return {**content, **_evaluation.network_of(options, evaluation)}
 
 
 def loads(section: dict) -> list[str]:
-    """The evaluation's module, and what reads its inputs: an evaluation of features depends on no code of networks or images."""
-    name = section["evaluation"]["name"]
-    return [f"invp.evals.{name}", f"invp.steps._{load_plugin('evals', name).NEEDS}_inputs"]
+    """The evaluation's module, and what reads its inputs."""
+    return _evaluation.modules_of(section)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the step is told of its machine."""
-    add_workers(parser)
+    _evaluation.add_arguments(parser)
+
+
+def evaluated(plugin: ModuleType, config: Any, inputs: Any, made: dict[str, dict], *, seed: int, device: str) -> dict:
+    """What an evaluation gives. If it falls into parts, these are `made`, or all are made here; UserError if some are missing."""
+    if not hasattr(plugin, "parts"):
+        return plugin.evaluate(config, inputs, seed=seed, device=device)
+    found = {}
+    for name, options in plugin.parts(config).items():
+        if made and name not in made:
+            raise UserError(f"part {name!r} is missing: give all of {', '.join(plugin.parts(config))}, or none")
+        own = dataclasses.replace(config, **options)
+        found[name] = made[name] if made else plugin.evaluate_part(own, inputs, name, seed=seed, device=device)
+    return plugin.evaluate(config, inputs, found, seed=seed, device=device)
 
 
 def run(job: Job) -> None:
-    """Evaluates and writes metrics.json; a metric that is no finite number is a UserError."""
+    """Evaluates and writes metrics.json; a metric that is no finite number is a UserError, as is a part that was not made."""
     section = job.section
-    plugin = load_plugin("evals", section["evaluation"]["name"])
-    config = instance(plugin.Config, section["evaluation"])
-    inputs = importlib.import_module(f"invp.steps._{plugin.NEEDS}_inputs").read(job, getattr(plugin, "MULTI_LABEL", False))
-    result = plugin.evaluate(config, inputs, seed=section["seed"], device=device())
+    if job.not_made:
+        raise UserError(job.not_made[0].reason)
+    plugin = _evaluation.plugin_of(section)
+    config, inputs = instance(plugin.Config, section["evaluation"]), _evaluation.inputs_of(job)
+    made = {content["part"]: content["result"] for content in map(read_json, job.inputs.get("part", []))}
+    result = evaluated(plugin, config, inputs, made, seed=section["seed"], device=_evaluation.device(uses_gpu(section)))
     for name, value in result["metrics"].items():
         if not math.isfinite(value):
             raise UserError(f"{section['evaluation_name']} of {section['experiment']}: {name} is {value}")
@@ -80,6 +99,7 @@ def run(job: Job) -> None:
         "record": job.record,
     }
     write_json(job.outputs["metrics"], content)
+    _evaluation.forget_saved(job)
 
 
 def trained_on(section: dict) -> str:
@@ -88,9 +108,3 @@ def trained_on(section: dict) -> str:
     if not section["stage"]:
         return f"as in {weights}" if weights else "nothing"
     return f"{data}, from {weights}" if weights else data
-
-
-def device() -> str:
-    """cuda if the plug-in brought torch and it sees one, else cpu: an evaluation without torch does not wait for its import."""
-    torch = sys.modules.get("torch")
-    return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from invp.plumbing.golden import PLUGINS, digests_for, plugin_of
+from invp.plumbing.golden import CASES_OF, PLUGINS, digests_for, plugin_of
 from invp.tools._golden import Golden
 
 # What a section says of the run and its names: no code is chosen by it.
@@ -14,6 +14,7 @@ SAID = {
         *("experiment", "evaluation_name", "dataset", "pretraining_dataset", "objective", "epochs", "seed", "stage"),
         *("given_weights", "encoder_name", "head_kind"),
     ),
+    "evaluate_part": ("experiment", "evaluation_name", "part", "seed", "stage"),
     "figure": ("experiment", "title", "figure_name", "objective", "graph", "stages", "seed"),
     "prepare": ("dataset", "split"),  # the images themselves are read again
 }
@@ -49,13 +50,13 @@ def standing_for(golden: Golden, record: dict) -> tuple[list[str], str]:
     if record.get("committed") is False:
         return [], "its code was of no commit when it ran, so that nobody knows its golden numbers"
     now, plugin = digests_for(step, section), plugin_of(step, section)
-    own = f"{step}/{plugin}/"
+    own = f"{CASES_OF.get(step, step)}/{plugin}/"
     if step in PLUGINS and step != "prepare" and not any(case.startswith(own) for case in now):
         return [], (
             f"there is no golden number of {plugin}: add an experiment with it to invp/tools/golden.yaml, and run "
             "`python -m invp golden --write` with the code as it was before the edit"
         )
-    usable = {case: choices(step, golden.section(*golden.cases[case])) for case, digest in now.items()
+    usable = {case: choices(golden.cases[case][0], golden.section(*golden.cases[case])) for case, digest in now.items()
               if record["golden"].get(case) == digest and case in golden.cases}  # fmt: skip
     left = choices(step, section)
     if not left:

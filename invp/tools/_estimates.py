@@ -7,10 +7,12 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from invp.plumbing.files import canonical_json, read_json
+from invp.plumbing.plugins import load_plugin, uses_gpu
 from invp.plumbing.records import records_under
 
 # Assumed for one H200 until somebody measures them: 3,000 images/s of ResNet-50's training at 224 px are 74e12 operations/s.
 OPERATIONS = 74e12  # of a network's passes, a second
+ON_CPU = 0.5e12  # operations a second of matrix products by eight cores, for evaluations that use no GPU
 DECODED = 6000.0  # JPEG images decoded and cropped a second, by the cores beside one GPU
 SIMILARITIES = 100e12  # operations a second of an exact kNN search
 COPIED = 100e6  # bytes a second that `prepare` reads, checks and writes
@@ -28,10 +30,15 @@ class Job:
     outputs: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
     gpus: int = 1  # one a process
+    limit: float = math.inf  # hours that the job asks for
     pending: bool = False
     hours: float = 0.0
     gigabytes: float = 0.0
     source: str = "assumed"
+    step: str = ""  # that the rule runs; without a word, the one of its name
+
+    def __post_init__(self) -> None:
+        self.step = self.step or self.rule
 
 
 @cache
@@ -96,7 +103,6 @@ class Estimator:
             size = sum((path.parent / shard["file"]).stat().st_size for shard in manifest["shards"])
             return manifest["num_samples"], size, manifest["format"]
         from invp.plumbing.config import instance
-        from invp.plumbing.plugins import load_plugin
 
         config = json.loads(options)
         plugin = load_plugin("datasets", config["name"])
@@ -109,14 +115,14 @@ class Estimator:
 
     def estimate(self, job: Job, by_output: dict[str, Job]) -> None:
         """Fills in a job's hours (on one GPU), gigabytes and where they are from."""
-        record = self.measured.get(self._key(job.rule, job.section))
+        record = self.measured.get(self._key(job.step, job.section))
         if record:
             job.hours, job.source = record["seconds"] / 3600, "measured"
             job.gigabytes = sum(entry["bytes"] for entry in record["outputs"].values()) / 1e9
-            if job.rule == "prepare":
+            if job.step == "prepare":
                 job.gigabytes += self._split_of(job)[1] / 1e9
             return
-        seconds, size, source = getattr(self, f"_{job.rule}", self._rest)(job, by_output)
+        seconds, size, source = getattr(self, f"_{job.step}", self._rest)(job, by_output)
         job.hours, job.gigabytes, job.source = (START + seconds) / 3600, size / 1e9, source
 
     def _rest(self, job: Job, by_output) -> tuple[float, float, str]:
@@ -150,7 +156,6 @@ class Estimator:
         images = number * (job.section["stage"] - (parent.section["stage"] if parent else 0))
         if rate := self.rates.get(self._kind(job.section)):
             return images / rate, size, "rate"
-        from invp.plumbing.plugins import load_plugin
 
         views = load_plugin("objectives", job.section["objective"]["name"]).Objective.views
         seconds = images * views * 3 * operations / OPERATIONS
@@ -182,21 +187,36 @@ class Estimator:
         heads = len(options.get("learning_rates", [0])) * len(options.get("weight_decays", [0]))
         pairs = 2 * features * max(numbers) * min(numbers)
         probes = 6 * features * 1000 * max(numbers) * options.get("epochs", 0) * heads
-        return (pairs + probes) / OPERATIONS, 1e6, "assumed"
+        on_gpu = uses_gpu(load_plugin("steps", job.step), job.section)
+        return (pairs + probes) / (OPERATIONS if on_gpu else ON_CPU), 1e6, "assumed"
 
     def _evaluate_network(self, job: Job, by_output) -> float:
         """Seconds of an evaluation that runs the encoder: its passes over images, three times as much where it is trained."""
         options, splits = job.section["evaluation"], self._data_of(job, by_output)
+        gathers = any("/parts/" in path for path in job.inputs)
         number, _, form = max(splits, default=(0, 0, "uint8"))
         operations, seen, trained = self._network(job.section)[0], sum(part[0] for part in splits), 0.0
+        if gathers and options["name"] != "transfer":
+            return REST
         if options.get("steps"):
-            pairs = len(options["learning_rates"]) * len(options["weight_decays"]) + 1 if "learning_rates" in options else 1
-            trained = options["steps"] * options["batch_size"] * pairs
+            trained = options["steps"] * options["batch_size"] * self._trainings(job, gathers)
         elif "share" in options:
             trained = options["share"] * number * options["epochs"]
+        elif options["name"] == "transfer":
+            trained = options["epochs"] * number * self._trainings(job, gathers)
         elif options.get("crops") == "fresh":
             seen += options["epochs"] * number
         if options["name"] == "detection":  # its images are larger
             operations *= options["test_size"] * options["longest"] / job.section["augmentation"]["size"] ** 2
         computed = (seen + 3 * trained) * operations / OPERATIONS
         return max(computed, (seen + trained) / DECODED if form == "encoded" else 0.0)
+
+    _evaluate_part = _evaluate
+
+    @staticmethod
+    def _trainings(job: Job, gathers: bool) -> int:
+        """How many trainings a job of an evaluation has: of a grid one a pair, and then one on all images."""
+        options = job.section["evaluation"]
+        if job.step == "evaluate_part" or gathers or "learning_rates" not in options:
+            return 1
+        return len(options["learning_rates"]) * len(options["weight_decays"]) + 1

@@ -7,6 +7,7 @@ at the assumed speed below (assumed). N images, D and F dimensions, k neighbours
 
 import argparse
 import json
+import math
 import os
 import shlex
 import subprocess
@@ -18,8 +19,8 @@ from typing import Any
 from invp.pages.tables import aligned
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import read_yaml
-from invp.plumbing.plugins import load_plugin, plugin_names
-from invp.tools._estimates import COPIED, DECODED, OPERATIONS, START, Estimator, Job
+from invp.plumbing.plugins import load_plugin, plugin_names, uses_gpu
+from invp.tools._estimates import COPIED, DECODED, ON_CPU, OPERATIONS, START, Estimator, Job
 
 
 def jobs_of(study: Path, root: str | None, profile: Path) -> list[Job]:
@@ -55,15 +56,30 @@ def parsed(text: str) -> list[Job]:
         elif key == "resources" and jobs:
             asked = dict(pair.strip().partition("=")[::2] for pair in rest.split(","))
             jobs[-1].gpus = int(asked.get("processes", 1)) * int(asked.get("nodes", 1))
+            jobs[-1].limit = int(asked["runtime"]) / 60 if asked.get("runtime", "").isdigit() else math.inf
         elif "--section" in line and jobs:
             arguments = shlex.split(line)
+            jobs[-1].step = arguments[arguments.index("invp") + 1]
             jobs[-1].section = json.loads(arguments[arguments.index("--section") + 1])
     return [job for job in jobs if job.section]
 
 
-def on_gpu(rule: str) -> bool:
-    """Whether the rule's step uses a GPU where there is one."""
-    return getattr(load_plugin("steps", rule), "GPU", False)
+def on_gpu(job: Job) -> bool:
+    """Whether a job uses a GPU where there is one."""
+    return uses_gpu(load_plugin("steps", job.step), job.section)
+
+
+def over_limit(jobs: list[Job]) -> Iterable[str]:
+    """A line for each rule with pending jobs that would take longer than it asks for."""
+    pending = [job for job in jobs if job.pending and job.hours / job.gpus > job.limit]
+    for rule in dict.fromkeys(job.rule for job in pending):
+        own = [job for job in pending if job.rule == rule]
+        longest = max(own, key=lambda job: job.hours / job.gpus)
+        yield (
+            f"{len(own)} of {rule} would take longer than the {longest.limit:.4g} hours that the rule asks for, the longest "
+            f"{longest.hours / longest.gpus:.4g} ({longest.outputs[0]}). A training goes on where it saved at each of the profile's `retries`; what "
+            "trains nothing would begin anew: raise the rule's runtime in the profile"
+        )
 
 
 def critical_path(jobs: list[Job], by_output: dict[str, Job]) -> float:
@@ -80,16 +96,15 @@ def critical_path(jobs: list[Job], by_output: dict[str, Job]) -> float:
 
 
 def _rows(jobs: list[Job]) -> Iterable[list[str]]:
-    for rule in plugin_names("steps"):
+    steps = plugin_names("steps")
+    for _, rule in sorted({(steps.index(job.step), job.rule) for job in jobs}):
         own = [job for job in jobs if job.rule == rule]
         pending = [job for job in own if job.pending]
-        if not own:
-            continue
         hours = sum(job.hours for job in pending)
         longest = max((job.hours / job.gpus for job in pending), default=0.0)
         sources = {s: sum(job.source == s for job in own) for s in ("measured", "rate", "assumed")}
         origin = ", ".join(f"{count} {name}" for name, count in sources.items() if count)
-        yield [rule, f"{len(pending)} of {len(own)}", f"{hours:.4g}" if on_gpu(rule) else "-", f"{hours:.4g}",
+        yield [rule, f"{len(pending)} of {len(own)}", f"{hours:.4g}" if any(map(on_gpu, own)) else "-", f"{hours:.4g}",
                f"{longest:.4g}", f"{sum(job.gigabytes for job in own):.4g}", origin]  # fmt: skip
 
 
@@ -114,7 +129,7 @@ def totals(study: Path, root: str | None, profile: Path) -> dict[str, Any]:
     pending = [job for job in jobs if job.pending]
     totals = {
         "jobs": len(pending),
-        "gpu_hours": sum(job.hours for job in pending if on_gpu(job.rule)),
+        "gpu_hours": sum(job.hours for job in pending if on_gpu(job)),
         "critical_path_hours": critical_path(jobs, by_output),
         "gigabytes": sum(job.gigabytes for job in jobs),
     }
@@ -125,10 +140,12 @@ def totals(study: Path, root: str | None, profile: Path) -> dict[str, Any]:
         f"{totals['jobs']} jobs, {totals['gpu_hours']:.4g} GPU-hours, {totals['critical_path_hours']:.4g} hours on the critical path with "
         f"{gpus} GPU{'s' * (gpus > 1)} for a pretraining, {totals['gigabytes']:.4g} GB on disk."
     )
+    for line in over_limit(jobs):
+        print(f"warning: {line}")
     print(
         "measured: the seconds of the same job, with another seed or in an earlier run, on the device of that time. rate: images a "
         "second of\nthe same network and objective. assumed: from counted operations at "
-        f"{OPERATIONS / 1e12:.0f} TFLOP/s (a target for one H200, not measured),\n{DECODED:,.0f} decoded images/s, {COPIED / 1e6:.0f} MB/s "
-        f"of copying and {START:.0f} s a start; several GPUs are assumed to share a pretraining without loss."
+        f"{OPERATIONS / 1e12:.0f} TFLOP/s (a target for one H200, not measured; {ON_CPU / 1e12:.1g} without a GPU),\n"
+        f"{DECODED:,.0f} decoded images/s, {COPIED / 1e6:.0f} MB/s of copying and {START:.0f} s a start; several GPUs are assumed to share a pretraining without loss."
     )
     return totals

@@ -12,11 +12,13 @@ from test_layouts import coco_file, coco_tree
 from invp.data.shards import Shards
 from invp.datasets import coco
 from invp.evals import detection
+from invp.evals._inputs import Saves
 from invp.models.encoders import build_encoder
 from invp.plumbing.config import plugin_options, structured
 from invp.plumbing.errors import UserError
 from invp.plumbing.sections import Encoder
 from invp.steps import prepare
+from invp.steps.evaluate import evaluated
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ def test_a_detector_is_trained_and_measured_on_it(root):
         prepared(root, split)
     encoder = build_encoder(structured(Encoder, {"name": "resnet_small", "width": 8}, "t"), 64)
     folders = {split: root.parent / f"out-{split}" for split in ("train", "test")}
-    inputs = SimpleNamespace(encoder=encoder, **folders, mean=[0.5] * 3, std=[0.25] * 3, workers=1)
+    inputs = SimpleNamespace(encoder=encoder, **folders, mean=[0.5] * 3, std=[0.25] * 3, workers=1, saves=Saves())
     config = detection.Config(
         steps=2,
         batch_size=3,
@@ -151,6 +153,6 @@ def test_a_detector_is_trained_and_measured_on_it(root):
         pooled=4,
         regions=16,
     )
-    found = detection.evaluate(config, inputs, seed=0, device="cpu")
+    found = evaluated(detection, config, inputs, {}, seed=0, device="cpu")
     assert found["protocol"]["training_images"] == 3 and found["protocol"]["steps"].startswith("2 of 3 images")
     assert {row["class"] for row in found["details"]["average_precision"]} == {"person", "cup", "dog"}

@@ -12,10 +12,12 @@ from pycocotools.cocoeval import COCOeval
 
 from invp.data.shards import Shards
 from invp.evals import detection
+from invp.evals._inputs import Saves
 from invp.models.encoders import build_encoder
 from invp.plumbing.config import plugin_options
 from invp.plumbing.errors import UserError
 from invp.steps import prepare
+from invp.steps.evaluate import evaluated
 
 NAMES = ("ap", "ap50", "ap75", "coco_ap", "coco_ap50", "coco_ap75")
 SCENES = {"name": "scenes", "size": 64, "train_images": 48, "test_images": 24, "num_classes": 2, "most": 2}
@@ -36,7 +38,9 @@ def scenes(tmp_path_factory):
 def inputs(folder):
     torch.manual_seed(0)
     encoder = build_encoder({**SMALL, "width": 16}, 64)
-    return SimpleNamespace(encoder=encoder, train=folder / "train", test=folder / "test", mean=[0.5] * 3, std=[0.25] * 3, workers=1)
+    return SimpleNamespace(
+        encoder=encoder, train=folder / "train", test=folder / "test", mean=[0.5] * 3, std=[0.25] * 3, workers=1, saves=Saves()
+    )
 
 
 def as_voc(shards: Shards, root, name: str):
@@ -65,7 +69,7 @@ def test_it_learns_from_zero_on_a_tree_in_vocs_layout(scenes, tmp_path):
         for i in range(0, Shards(tmp_path / split).num_samples, 7):
             assert torch.equal(Shards(tmp_path / split).boxes(i)[0], Shards(scenes / split).boxes(i)[0])
     config = detection.Config(steps=150, drops=[120], curve=[0, 150], **QUICK)
-    found = detection.evaluate(config, inputs(tmp_path), seed=0, device="cpu")
+    found = evaluated(detection, config, inputs(tmp_path), {}, seed=0, device="cpu")
     first, last = found["details"]["curve"]
     assert first["ap"] < 1 and last["ap"] > 15 and found["metrics"]["ap"] > 8
     assert found["metrics"]["ap50"] > found["metrics"]["ap"] and found["metrics"]["ap50"] > 25
@@ -226,11 +230,11 @@ def test_the_schedule():
 
 def test_sets_without_boxes_and_encoders_without_stages_are_refused(digits, scenes):
     with pytest.raises(UserError, match="has no boxes"):
-        detection.evaluate(detection.Config(steps=1), encoder_inputs(digits), seed=0, device="cpu")
+        evaluated(detection, detection.Config(steps=1), encoder_inputs(digits), {}, seed=0, device="cpu")
     looked_at = inputs(scenes)
     looked_at.encoder = build_encoder({**SMALL, "name": "pixels"}, 8)
     with pytest.raises(UserError, match="no stages"):
-        detection.evaluate(detection.Config(steps=1), looked_at, seed=0, device="cpu")
+        evaluated(detection, detection.Config(steps=1), looked_at, {}, seed=0, device="cpu")
 
 
 def test_scenes_are_the_same_again(scenes, tmp_path):

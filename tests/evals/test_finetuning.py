@@ -18,6 +18,7 @@ from invp.models.encoders import build_encoder
 from invp.plumbing.config import instance, plugin_options
 from invp.plumbing.errors import UserError
 from invp.steps import prepare
+from invp.steps.evaluate import evaluated
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ GRID = {
 
 
 def test_transfer_chooses_on_validation_and_trains_on_all(inputs):
-    found = transfer.evaluate(instance(transfer.Config, GRID), inputs, seed=0, device="cpu")
+    found = evaluated(transfer, instance(transfer.Config, GRID), inputs, {}, seed=0, device="cpu")
     assert found["protocol"]["chosen"]["learning_rate"] == 0.1
     rows = found["details"]["validation"]
     assert rows[1]["score"] > rows[0]["score"] + 20 and found["metrics"]["validation_score"] == rows[1]["score"]
@@ -149,7 +150,7 @@ def test_transfer_chooses_on_validation_and_trains_on_all(inputs):
 
 
 def test_shuffled_test_labels_change_no_choice(inputs, monkeypatch):
-    honest = transfer.evaluate(instance(transfer.Config, GRID), inputs, seed=0, device="cpu")
+    honest = evaluated(transfer, instance(transfer.Config, GRID), inputs, {}, seed=0, device="cpu")
     targets_of = _finetune.targets_of
 
     def shuffled(shards):
@@ -159,7 +160,7 @@ def test_shuffled_test_labels_change_no_choice(inputs, monkeypatch):
         return found
 
     monkeypatch.setattr(_finetune, "targets_of", shuffled)
-    blind = transfer.evaluate(instance(transfer.Config, GRID), inputs, seed=0, device="cpu")
+    blind = evaluated(transfer, instance(transfer.Config, GRID), inputs, {}, seed=0, device="cpu")
     assert blind["protocol"] == honest["protocol"] and blind["details"]["validation"] == honest["details"]["validation"]
     assert blind["metrics"]["score"] < 30 < honest["metrics"]["score"]
 
@@ -186,7 +187,7 @@ def test_a_sets_own_validation_split_is_used(tmp_path, monkeypatch):
         for split in ("train", "val"):
             prepare.write_split(options, split, root, root / split, 1)
         looked_at = SimpleNamespace(train=root / "train", validation=root / "val")
-        shards, fitting, validation, words = transfer.parts_of(transfer.Config(), looked_at, 0)
+        shards, fitting, validation, words = transfer.splits_of(transfer.Config(), looked_at, 0)
         assert shards.num_samples == count and len(validation) == held and len(fitting) == count - held
         assert not set(fitting.tolist()) & set(validation.tolist()) and "own validation split" in words
         assert set(shards.sources(validation)) == set(Shards(root / "val").sources())

@@ -11,6 +11,7 @@ from invp.datasets import composites
 from invp.evals import layer_readout
 from invp.plumbing.config import plugin_options
 from invp.steps import prepare
+from invp.steps.evaluate import evaluated
 
 
 class Known(torch.nn.Module):
@@ -80,7 +81,7 @@ def sources(folder):
 
 def test_a_layer_that_holds_the_image_tells_more_than_one_that_does_not(folder):
     config = layer_readout.Config(pool="global", components=150, splits=2, costs=[0.001, 0.01])
-    result = layer_readout.evaluate(config, looked_at(folder, Known()), seed=0, device="cpu")
+    result = evaluated(layer_readout, config, looked_at(folder, Known()), {}, seed=0, device="cpu")
     metrics = result["metrics"]
     for task in ("x", "y"):
         assert (
@@ -93,7 +94,7 @@ def test_a_layer_that_holds_the_image_tells_more_than_one_that_does_not(folder):
 
 def test_nothing_is_chosen_on_test_data(folder, monkeypatch):
     config = layer_readout.Config(pool="global", components=50, splits=1, costs=[0.0001, 0.01])
-    honest = layer_readout.evaluate(config, looked_at(folder, Known()), seed=0, device="cpu")
+    honest = evaluated(layer_readout, config, looked_at(folder, Known()), {}, seed=0, device="cpu")
     targets, block_features = Shards.targets, layer_readout.block_features
 
     def shuffled(shards):
@@ -107,7 +108,7 @@ def test_nothing_is_chosen_on_test_data(folder, monkeypatch):
 
     monkeypatch.setattr(Shards, "targets", shuffled)
     monkeypatch.setattr(layer_readout, "block_features", features)
-    blind = layer_readout.evaluate(config, looked_at(folder, Known()), seed=0, device="cpu")
+    blind = evaluated(layer_readout, config, looked_at(folder, Known()), {}, seed=0, device="cpu")
     assert blind["protocol"]["chosen"] == honest["protocol"]["chosen"]
     assert blind["metrics"]["x_pixels"] < honest["metrics"]["x_pixels"]
 
@@ -131,5 +132,5 @@ def test_real_objects_in_known_poses(data_root, tmp_path):
     config = layer_readout.Config(pool="global", components=100, splits=1, costs=[0.01])
     inputs = looked_at(tmp_path, Known())
     inputs.classes = shards.classes
-    result = layer_readout.evaluate(config, inputs, seed=0, device="cpu")
+    result = evaluated(layer_readout, config, inputs, {}, seed=0, device="cpu")
     assert result["metrics"]["category_pixels"] > 90 and result["metrics"]["pose_cosine_pixels"] > 0.2

@@ -9,6 +9,7 @@ import torch
 from invp.data.batches import epoch_order
 from invp.data.shards import Shards
 from invp.evals import linear, linear_blocks
+from invp.evals._inputs import Saves
 from invp.models.encoders import build_encoder
 from invp.plumbing.config import instance
 
@@ -22,7 +23,7 @@ def inputs(digits):
     encoder = build_encoder(OPTIONS, 8)
     return SimpleNamespace(
         encoder=encoder, train=digits["train"], test=digits["test"], classes=[str(i) for i in range(10)], size=8,
-        mean=[0.3] * 3, std=[0.4] * 3, workers=1,
+        mean=[0.3] * 3, std=[0.4] * 3, workers=1, saves=Saves(),
     )  # fmt: skip
 
 

@@ -108,7 +108,7 @@ def adapt(project: Project) -> None:
     profile = "profiles/slurm/config.yaml"
     project.edit(profile, "latency-wait: 60 ", "latency-wait: 20 ")
     project.edit(profile, "slurm_account=CHANGE_ME", "slurm_account=lab")
-    for line in ("prepare: 8, pretrain: 8, features: 8, evaluate: 8, graph: 4",):
+    for line in ("prepare: 8, pretrain: 8, features: 8, evaluate: 8, evaluate_on_cpu: 8, evaluate_part: 8, graph: 4",):
         project.edit(profile, line, line.replace("8", "1").replace("4", "1"))
     with open(project.folder / profile, "a") as file:
         file.write("slurm-init-seconds-before-status-checks: 1\nseconds-between-status-checks: 1\n")

@@ -15,6 +15,7 @@ from tests.conftest import Project, fresh
 from tests.slurm.conftest import SlurmProject, adapt, wait_until
 
 ONE, DEFAULT = "config/studies/one.yaml", "config/config.yaml"
+RULES = ("prepare", "pretrain", "graph", "features", "evaluate", "evaluate_on_cpu", "small")
 TRAININGS = {ONE: 2, DEFAULT: 8}  # stages of all experiments
 EPOCHS = 60  # about a quarter of a minute
 STUDY = "config/studies/long.yaml"
@@ -61,15 +62,19 @@ def test_a_study_equals_the_local_one_and_its_jobs_asked_for_what_the_profile_sa
     assert len(found) == 3 * TRAININGS[study]
     jobs = slurm_project.jobs()
     assert {job["State"] for job in jobs} == {"COMPLETED"} and {job["Account"] for job in jobs} == {"lab"}
-    counts = {rule: len(slurm_project.jobs(rule)) for rule in ("prepare", "pretrain", "graph", "features", "evaluate", "small")}
-    assert counts == {**dict.fromkeys(counts, TRAININGS[study]), "prepare": 2, "small": 1}, counts
+    counts = {rule: len(slurm_project.jobs(rule)) for rule in RULES}
+    on_either = TRAININGS[study] // 2  # of the two evaluations one uses a GPU
+    assert counts == {
+        **dict.fromkeys(counts, TRAININGS[study]), "prepare": 2, "small": 1, "evaluate": on_either, "evaluate_on_cpu": on_either,
+    }, counts  # fmt: skip
     assert len(jobs) == sum(counts.values())
     asked = {rule: {(j["Partition"], j["TimelimitRaw"], j["ReqTRES"]) for j in slurm_project.jobs(rule)} for rule in counts}
     gpu = "billing=1,cpu=1,gres/gpu=1,mem={},node=1"
     assert asked["prepare"] == {("cpu", "720", "billing=1,cpu=1,mem=4000M,node=1")}
     assert asked["pretrain"] == {("gpu", "1440", gpu.format("16000M"))}
     assert asked["features"] == {("gpu", "240", gpu.format("8000M"))}
-    assert asked["evaluate"] == {("gpu", "720", gpu.format("16000M"))}
+    assert asked["evaluate"] == {("gpu", "1440", gpu.format("16000M"))}
+    assert asked["evaluate_on_cpu"] == {("cpu", "720", "billing=1,cpu=1,mem=16000M,node=1")}
     assert next(iter(asked["small"]))[0] == "cpu"
     # A user looks for a job's words under results/logs/RULE, and for SLURM's beside them.
     logs = slurm_project.folder / "results" / "logs"

@@ -1,6 +1,7 @@
 """Every evaluation in one study from one command: digits, a tree in PASCAL VOC's layout, and folders of classes, all generated here."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -143,6 +144,42 @@ def test_an_evaluations_option_reruns_that_evaluation(project):
     project.edit(EXPERIMENT, "linear: {epochs: 6}", "linear: {epochs: 5}")
     project.edit("config/published.yaml", "[InvP, 63.3]", "[InvP, 63.4]")
     assert project.planned(study=STUDY) == {"summary": 1, "report": 1}
+
+
+def test_parts_are_jobs_with_files_and_one_more_runs_alone(project):
+    folder = project.folder / "results/smoke-invp/seed-0/evals"
+    files = {path.name for path in folder.glob("*/stage-2/parts/*.json") if not path.name.endswith(".record.json")}
+    assert files == {"rate-1e-05-decay-0.0.json", "rate-0.1-decay-0.0.json", "split-0.json", "split-1.json"}
+    assert "made by      evaluate_part" in project.invp("why", f"{folder}/transfer/stage-2/parts/rate-0.1-decay-0.0.json")
+    scores = [
+        json.loads(path.read_text())["result"]["score"] for path in sorted(folder.glob("transfer/stage-2/parts/rate-?.?-*0.0.json"))
+    ]
+    assert scores == [result(project, "transfer")["metrics"]["validation_score"]]
+    project.edit(EXPERIMENT, "learning_rates: [0.00001, 0.1]", "learning_rates: [0.00001, 0.1, 0.2]")
+    assert project.planned(study=STUDY) == {"evaluate_part": 1, "evaluate": 1, "summary": 1, "report": 1}
+    project.edit(EXPERIMENT, "learning_rates: [0.00001, 0.1, 0.2]", "learning_rates: [0.1]")  # one pair is one job
+    assert project.planned(study=STUDY) == {"evaluate": 1, "summary": 1, "report": 1}
+    project.edit(EXPERIMENT, "learning_rates: [0.1]", "learning_rates: [0.00001, 0.1]")
+    project.edit(EXPERIMENT, "components: 20, splits: 2", "components: 20, splits: 3")
+    assert project.planned(study=STUDY) == {"evaluate_part": 1, "evaluate": 1, "summary": 1, "report": 1}
+    project.edit(EXPERIMENT, "components: 20, splits: 3", "components: 20, splits: 2")
+
+
+def test_under_the_profile_of_a_cluster_jobs_without_a_gpu_ask_for_none(project):
+    printed = project.python("snakemake", "--profile", "profiles/slurm", "-n", "--forceall", "all", "--configfile", STUDY)
+    asked: dict[str, set[tuple[str, bool, str]]] = {}
+    for block in printed.split("rule ")[1:]:
+        evaluation, resources = (re.search(pattern, block) for pattern in (r"eval=([\w-]+)", r"resources: (.*)"))
+        if evaluation:
+            partition = re.search(r"slurm_partition=(\w+)", resources[1])[1]
+            asked.setdefault(evaluation[1], set()).add((block.split(":")[0], "gpu=1" in resources[1], partition))
+    on_gpu, on_cpu, part = ("evaluate", True, "gpu"), ("evaluate_on_cpu", False, "cpu"), ("evaluate_part", True, "gpu")
+    assert asked == {
+        **dict.fromkeys(("knn", "svm", "embedding-statistics"), {on_cpu}),
+        **dict.fromkeys(("linear", "linear-blocks", "semi-1pct", "semi-10pct", "detection"), {on_gpu}),
+        "transfer": {on_gpu, part},
+        "layer-readout": {on_cpu, part},
+    }
 
 
 def test_a_folder_without_val_is_planned_without_it(project):

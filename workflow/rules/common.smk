@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,9 +25,10 @@ from invp.plumbing.files import canonical_json
 from invp.plumbing.folders import EXPERIMENTS as EXPERIMENTS_OF_PACKAGE
 from invp.plumbing.memo import Memo
 from invp.plumbing.needs import check, leave_out_what_needs_labels, manifest
-from invp.plumbing.plugins import load_plugin
+from invp.plumbing.plugins import load_plugin, uses_gpu
 from invp.plumbing.provenance import code_digest, step_modules
 from invp.plumbing.records import made_with_other_versions
+from invp.steps import _evaluation
 
 # For the jobs' shells too: where the raw data lies is no param, since it changes no result.
 os.environ.update(INVP_DATA=config.pop("data_root", None) or str(data_root()))
@@ -37,6 +39,7 @@ SCRATCH = f"{RUN}/pretrain/scratch-stage-{{stage}}"
 YAML = [path for folder in (OWN_EXPERIMENTS, EXPERIMENTS_OF_PACKAGE) for path in sorted(folder.glob("*.yaml"))]
 MEMO = Memo(Path(".snakemake/invp"), YAML, config)
 atexit.register(MEMO.save)
+EVALUATION = f"{RUN}/evals/{{eval}}/stage-{{stage}}"
 
 
 def load_or_explain():
@@ -104,7 +107,32 @@ EXPERIMENTS = STUDY["loaded"]
 SEEDS = STUDY["seeds"]
 ALL_EVALS = sorted({name for e in EXPERIMENTS.values() for name in e["evaluations"]}) or ["none"]
 ALL_FIGURES = sorted({name for e in EXPERIMENTS.values() for name in e["figures"]}) or ["none"]
+
+
+def parts_of(options):
+    """The names of the parts of an evaluation that are jobs of their own."""
+    return MEMO(canonical_json(["parts", options]), lambda: list(_evaluation.parts_of(options)))
+
+
+def on_gpu(options):
+    """Whether the job `evaluate` of an evaluation uses a GPU."""
+    step = load_plugin("steps", "evaluate")
+    return MEMO(canonical_json(["gpu", options]), lambda: uses_gpu(step, {"evaluation": options}))
+
+
+PARTS_OF = {(name, entry): parts_of(options) for name, e in EXPERIMENTS.items() for entry, options in e["evaluations"].items()}
+ALL_PARTS = sorted({part for parts in PARTS_OF.values() for part in parts})
 WANTED = []  # what `all` makes besides: the file of a new rule adds its results (docs/extending.md)
+
+
+def one_of(names):
+    """The pattern of a wildcard that is one of the names; without any, one that nothing fits."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+# A name is on the CPU if it uses no GPU in any experiment of the study.
+EVALS_ON_GPU = sorted({entry for e in EXPERIMENTS.values() for entry, options in e["evaluations"].items() if on_gpu(options)})
+EVALS_ON_CPU = [name for name in ALL_EVALS if name not in EVALS_ON_GPU]
 
 
 wildcard_constraints:
@@ -115,6 +143,7 @@ wildcard_constraints:
     split="train|test|val|unlabelled",
     eval="|".join(ALL_EVALS),
     figure="|".join(ALL_FIGURES),
+    part=one_of(ALL_PARTS),
 
 
 # What is tracked of a job: its section as one string, and the digest of the code that it runs.

@@ -56,22 +56,34 @@ def explorer_inputs(w):
     return {"graph": graphs, "dataset": training_manifest(w)}
 
 
-def evaluate_inputs(w):
+def evaluation_data(w):
+    """What an evaluation and each of its parts read."""
     experiment = EXPERIMENTS[w.experiment]
-    try_again_if_not_made(f"{RUN}/evals/{{eval}}/stage-{{stage}}/record.json".format(**w))
     dataset = experiment["evaluation_datasets"][w.eval]
     stated = constants("evals", experiment["evaluations"][w.eval]["name"])
-    needs, files = stated["NEEDS"], {}
-    if needs == "encoder":
+    files = {}
+    if stated["NEEDS"] == "encoder":
         files["checkpoint"] = f"{RUN}/pretrain/stage-{{stage}}/checkpoint.pt".format(**w)
     for split in ("train", "test"):
-        if needs == "features":
+        if stated["NEEDS"] == "features":
             files[split] = f"{RUN}/features/stage-{{stage}}/{dataset}-{split}.arrow".format(**w)
         files[f"{split}_data"] = manifest(dataset, split)
     # The set's own validation split, for an evaluation that chooses on one.
     if stated.get("VALIDATION") and has_split(STUDY, dataset, "val"):
         files["validation_data"] = manifest(dataset, "val")
     return files
+
+
+def part_inputs(w):
+    try_again_if_not_made(f"{EVALUATION}/parts/{{part}}.record.json".format(**w))
+    return evaluation_data(w)
+
+
+def evaluate_inputs(w):
+    try_again_if_not_made(f"{EVALUATION}/record.json".format(**w))
+    parts = PARTS_OF[w.experiment, w.eval]
+    files = {"part": [f"{EVALUATION}/parts/{part}.json".format(**w) for part in parts]} if parts else {}
+    return {**evaluation_data(w), **files}
 
 
 def figure_inputs(w):
