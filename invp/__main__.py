@@ -148,7 +148,7 @@ def _status_and_reason(step: ModuleType, job: "Job") -> tuple[int, str]:
     try:
         return step.run(seen) or 0, ""
     except UserError as error:
-        if not is_reported(job.step):
+        if not is_reported(job.step) or str(error).endswith(AGAIN):
             raise
         print(f"not made: {error}", file=sys.stderr)
         write_not_made(job.outputs, job.record, str(error))

@@ -4,15 +4,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def places(scores: NDArray, labels: NDArray) -> NDArray:
+    """How many classes come before each test image's label (Q) by score (QxC): Q. Of equal scores the lower class number comes first."""
+    own = scores[np.arange(len(labels)), labels][:, None]
+    lower = np.arange(scores.shape[1])[None] < labels[:, None]
+    return (scores > own).sum(1) + ((scores == own) & lower).sum(1)
+
+
 def topk_accuracy(scores: NDArray, labels: NDArray, k: int) -> float:
     """The share in % of test images whose label (Q) is among the k classes of highest score (QxC).
 
     Of equal scores the lower class number comes first. Where k is C or more, the share is 100.
     """
-    own = scores[np.arange(len(labels)), labels][:, None]
-    lower = np.arange(scores.shape[1])[None] < labels[:, None]
-    rank = (scores > own).sum(1) + ((scores == own) & lower).sum(1)
-    return 100 * float((rank < k).mean())
+    return 100 * float((places(scores, labels) < k).mean())
 
 
 def confusion_matrix(predicted: NDArray, labels: NDArray, num_classes: int) -> NDArray:

@@ -1,6 +1,7 @@
 """Columns of Arrow tables as arrays. N rows, K numbers each."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pyarrow as pa
 
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json, read_table
+
+BLOCK = 4096  # rows that are read at a time
 
 
 def fixed_size_list(values: np.ndarray) -> pa.FixedSizeListArray:
@@ -19,6 +22,55 @@ def matrix(table: pa.Table, column: str) -> np.ndarray:
     """A column of fixed-size lists as NxK numbers."""
     values = table[column].combine_chunks()
     return values.flatten().to_numpy().reshape(len(table), -1)
+
+
+class Rows:
+    """The NxK numbers of a column of an Arrow file, read when they are asked for: `rows[a:b]`, or all by `numpy.asarray(rows)`.
+
+    What comes is a copy. UserError if the file is missing or damaged.
+    """
+
+    def __init__(self, path: Path, column: str):
+        table = read_table(path)  # mapped: of the numbers nothing is read
+        kind = table.schema.field(column).type
+        self.shape, self.dtype = (len(table), kind.list_size), np.dtype(kind.value_type.to_pandas_dtype())
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in table[column].chunks)])
+        options = pa.ipc.IpcReadOptions(included_fields=[table.schema.get_field_index(column)])
+        # Not mapped: the pages of a mapped file count as memory of the process until the system wants them back.
+        self._batches = pa.ipc.open_file(pa.OSFile(str(path)), options=options)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        first, last, _ = rows.indices(len(self))
+        found = np.empty((max(last - first, 0), self.shape[1]), self.dtype)
+        at, number = first, int(np.searchsorted(self._starts, first, side="right")) - 1
+        while at < last:
+            values = self._batches.get_batch(number).column(0).flatten().to_numpy().reshape(-1, self.shape[1])
+            part = values[at - self._starts[number] : last - self._starts[number]]
+            found[at - first : at - first + len(part)] = part
+            at, number = at + len(part), number + 1
+        return found
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def blocks(rows: np.ndarray | Rows, size: int = BLOCK) -> Iterator[tuple[slice, np.ndarray]]:
+    """The rows (NxK), `size` at a time, and which they are."""
+    for start in range(0, len(rows), size):
+        part = slice(start, min(start + size, len(rows)))
+        yield part, rows[part]
+
+
+def unit_rows(rows: np.ndarray | Rows, kind: type = np.float32) -> np.ndarray:
+    """The rows (NxK) divided by their lengths, as numbers of `kind`, in memory of their own."""
+    found = np.empty(rows.shape, kind)
+    for at, part in blocks(rows):
+        part = part.astype(kind)
+        np.divide(part, np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12), out=found[at])
+    return found
 
 
 def labels_of(dataset: Path) -> np.ndarray | None:

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from invp.data.tables import Rows
+
 if TYPE_CHECKING:  # an evaluation of features does not wait for torch
     from torch import nn
 
 
 @dataclass
 class FeatureTable:
-    """Features of a split in memory: `feature` NxF, `embedding` NxD, `labels` N (int64), `index` N.
+    """Features of a split: `feature` NxF, `embedding` NxD, `labels` N (int64), `index` N.
 
-    Of multi-label sets `labels` is -1 and `multi_labels` NxC: 1 present, 0 absent, -1 only as objects marked difficult.
+    The first two are read when they are asked for: a block of rows by `feature[a:b]`, all by `numpy.asarray(feature)`. Of multi-label sets `labels` is -1 and `multi_labels` NxC: 1 present, 0 absent, -1 only as objects marked difficult.
     """
 
-    feature: np.ndarray
-    embedding: np.ndarray
+    feature: np.ndarray | Rows
+    embedding: np.ndarray | Rows
     labels: np.ndarray
     index: np.ndarray
     multi_labels: np.ndarray | None = None

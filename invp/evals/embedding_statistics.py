@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from invp.core.metrics import nearest_by_class, overlap
+from invp.data.tables import unit_rows
 from invp.evals._inputs import FeatureInputs
 from invp.plumbing.errors import UserError
 from invp.plumbing.metrics import Metric
@@ -31,8 +32,7 @@ class Config:
 
 def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -> dict:
     """Means and deviations of both sets of similarities, their difference, and the area that the two histograms share."""
-    rows = np.array(getattr(inputs.test, config.features), np.float32)
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    rows = unit_rows(getattr(inputs.test, config.features))
     anchors = np.random.default_rng(seed).permutation(len(rows))[: config.images]
     same, other = nearest_by_class(rows, inputs.test.labels, anchors, config.neighbours)
     if not len(same):

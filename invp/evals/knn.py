@@ -1,6 +1,6 @@
 """Weighted k-nearest-neighbour classification (Wu et al., CVPR 2018): votes exp(similarity / temperature).
 
-N training images, Q test images, K neighbours.
+N training images, Q test images, F numbers of each, K neighbours, C classes.
 """
 
 import sys
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy, weighted_votes
+from invp.core.metrics import accuracy_by_class, confusion_matrix, places, weighted_votes
+from invp.data.tables import Rows, blocks
 from invp.evals._inputs import FeatureInputs
 from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
@@ -17,6 +18,7 @@ from invp.plumbing.options import option
 NEEDS = "features"
 GPU = False
 METRICS = {"top*": PERCENT}
+SEARCHED, VOTING = 32768, 4096  # training images searched at a time, and test images voted for; faiss's own blocks divide the first
 DIFFERS = (
     "training images are embedded anew, without augmentation (published: rows of the memory bank, running means over augmented views)",
     "the stage's epoch (published: the epoch best on the test images)",
@@ -34,31 +36,70 @@ class Config:
     features: str = option("embedding", "embedding: the head's output; feature: the encoder's", choices=("embedding", "feature"))
 
 
+def memory(config: Config, inputs: FeatureInputs) -> int:
+    """Bytes: the test images, a block of training images, each with a copy; what was found, twice; faiss's buffers; votes of a block."""
+    train, test = (getattr(part, config.features) for part in (inputs.train, inputs.test))
+    rows, queries, width = min(SEARCHED, len(train)), len(test), train.shape[1]
+    k, voting = min(max(config.k), len(train)), min(VOTING, queries)
+    found, votes = queries * k * (12 + 12 + 8), voting * (4096 + 24 * k + 4 * 24 * k + 24 * len(inputs.classes))
+    return 8 * width * (rows + queries) + found + votes
+
+
+def unit(rows: np.ndarray | Rows) -> np.ndarray:
+    """The rows divided by their lengths, in memory of their own."""
+    found = np.array(rows, np.float32)
+    faiss.normalize_L2(found)
+    return found
+
+
+def nearest(train: np.ndarray | Rows, test: np.ndarray | Rows, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k <= N training images most similar to each test image, nearest first: similarities and numbers, QxK each.
+
+    Training images are read and searched a block at a time. Of equal similarities the higher number comes first, as faiss has it.
+    """
+    queries = unit(test)
+    values, numbers = np.full((len(test), k), -np.inf, np.float32), np.full((len(test), k), -1)
+    for part, rows in blocks(train, SEARCHED):
+        found, own = faiss.knn(queries, unit(rows), min(k, len(rows)), metric=faiss.METRIC_INNER_PRODUCT)
+        own += part.start
+        for at, best in blocks(values, VOTING):
+            both, which = np.concatenate([found[at], best], 1), np.concatenate([own[at], numbers[at]], 1)
+            order = np.argsort(-both, 1, kind="stable")[:, :k]
+            values[at], numbers[at] = np.take_along_axis(both, order, 1), np.take_along_axis(which, order, 1)
+    return values, numbers
+
+
+def answers(similarities: np.ndarray, labels: np.ndarray, truth: np.ndarray, temperature: float, num_classes: int) -> tuple:
+    """The class that each test image's neighbours vote for, and the place of its own class among all by their votes: Q each."""
+    winners, own = [], []
+    for at, part in blocks(similarities, VOTING):
+        scores = weighted_votes(part, labels[at], temperature, num_classes)
+        winners.append(scores.argmax(1))
+        own.append(places(scores, truth[at]))
+    return np.concatenate(winners), np.concatenate(own)
+
+
 def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -> dict:
     """Top-1 and top-5 in % for every k and temperature, from one exact search; of equal votes the lower class wins."""
-    train, test = (np.ascontiguousarray(getattr(part, config.features), np.float32).copy() for part in (inputs.train, inputs.test))
-    faiss.normalize_L2(train)
-    faiss.normalize_L2(test)
-    index = faiss.IndexFlatIP(train.shape[1])
-    index.add(train)
+    train, test = (getattr(part, config.features) for part in (inputs.train, inputs.test))
     used = list(dict.fromkeys(min(k, len(train)) for k in config.k))
     asked = [str(k) for k in config.k if k > len(train)]
     fewer = f"{len(train)}, not {', '.join(asked)}: there are no more training images" if asked else ""
     if fewer:
         print(f"knn: k is {fewer}", file=sys.stderr)
-    similarities, numbers = index.search(test, max(used))
+    similarities, numbers = nearest(train, test, max(used))
     labels, truth, num_classes = inputs.train.labels[numbers], inputs.test.labels, len(inputs.classes)
     metrics: dict[str, float] = {}
     details: dict = {"classes": inputs.classes}
     for k in used:
         for temperature in config.temperature:
-            scores = weighted_votes(similarities[:, :k], labels[:, :k], temperature, num_classes)
+            winners, own = answers(similarities[:, :k], labels[:, :k], truth, temperature, num_classes)
             suffix = f"_k{k}_t{temperature:g}"
             for top in (1, 5):
-                metrics[f"top{top}{suffix}"] = topk_accuracy(scores, truth, top)
+                metrics[f"top{top}{suffix}"] = 100 * float((own < top).mean())
             if (k, temperature) == (used[0], config.temperature[0]):
                 metrics |= {f"top{top}": metrics[f"top{top}{suffix}"] for top in (1, 5)}
-                confusion = confusion_matrix(scores.argmax(1), truth, num_classes)
+                confusion = confusion_matrix(winners, truth, num_classes)
                 details["confusion"] = confusion.tolist()
                 details["accuracy_by_class"] = accuracy_by_class(confusion)
     protocol = {

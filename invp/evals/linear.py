@@ -1,6 +1,6 @@
 """Linear classification on cached features: a grid of learning rates and weight decays trained together, chosen on validation.
 
-G heads of the grid, B batch, F features, C classes.
+N training images, G heads of the grid, B batch, F features, C classes.
 """
 
 import math
@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy
+from invp.data.tables import BLOCK, Rows, blocks
 from invp.evals._inputs import FeatureInputs
 from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
 
 NEEDS = "features"
 METRICS = {"top*": PERCENT, "validation_top1": PERCENT}
+VALIDATED = 1024  # held-out images whose scores by every head are in memory at a time
 STANDARDISED = (
     "features are standardised by the training images"
     " (published: batch normalisation with weights, but in evaluation mode all along, so that its mean stays 0 and its variance 1)"
@@ -82,16 +84,18 @@ class Heads:
             value.addcmul_(momentum, self.rate, value=-scale)
 
 
+# Eight parameters: three of them are the schedule.
 def train_heads(features: Tensor, labels: Tensor, num_classes: int, grid: list[tuple[float, float]], *, epochs: int,
-                batch_size: int, seed: int) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Trains all heads of the grid in one pass, with a cosine schedule: weights GxFxC and biases GxC."""
+                batch_size: int, seed: int, images: Tensor | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Trains all heads of the grid in one pass, with a cosine schedule: weights GxFxC and biases GxC. `images`: the rows trained on."""
     heads = Heads(features.shape[1], num_classes, grid, features.device)
-    steps = -(-len(features) // batch_size)
+    images = torch.arange(len(features), device=features.device) if images is None else images
+    steps = -(-len(images) // batch_size)
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
-        order = torch.randperm(len(features), generator=generator)
+        order = torch.randperm(len(images), generator=generator)
         for step, index in enumerate(order.split(batch_size)):
-            index = index.to(features.device)
+            index = images[index.to(features.device)]
             scale = 0.5 * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps)))
             heads.step(features.index_select(0, index), labels[index], scale)
     return heads.weight.permute(2, 0, 1).contiguous(), heads.bias.T.contiguous()
@@ -108,17 +112,21 @@ class Probe:
 
 
 def probe(config: Grid, train: Tensor, test: Tensor, labels: Tensor, num_classes: int, seed: int) -> Probe:
-    """Standardises features (NxF and QxF) by the training images, trains the grid, chooses, and trains the best on all."""
+    """Standardises features (NxF and QxF) by the training images, in place, trains the grid, chooses, and trains the best on all."""
     mean, deviation = train.mean(0), train.std(0) + 1e-6
-    train, test = (train - mean) / deviation, (test - mean) / deviation
+    for rows in (train, test):
+        rows.sub_(mean).div_(deviation)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).to(train.device)
     held = max(1, round(config.validation_share * len(train)))
     validation, fitting = order[:held], order[held:]
     grid = config.pairs()
     schedule = {"epochs": config.epochs, "batch_size": config.batch_size, "seed": seed}
-    weight, bias = train_heads(train[fitting], labels[fitting], num_classes, grid, **schedule)
-    scores = torch.matmul(train[validation], weight) + bias[:, None]
-    accuracies = (scores.argmax(2) == labels[validation]).float().mean(1)
+    weight, bias = train_heads(train, labels, num_classes, grid, **schedule, images=fitting)
+    right = torch.zeros(len(grid), dtype=torch.long, device=train.device)
+    for images in validation.split(VALIDATED):
+        scores = torch.matmul(train[images], weight).add_(bias[:, None])
+        right += (scores.argmax(2) == labels[images]).sum(1)
+    accuracies = right / held
     best = int(accuracies.argmax())
     weight, bias = train_heads(train, labels, num_classes, [grid[best]], **schedule)
     return Probe((test @ weight[0] + bias[0]).cpu().numpy(), grid[best], accuracies.tolist(), held)
@@ -138,10 +146,26 @@ def card(config: Grid, chosen: tuple[float, float], held: int, training_images: 
     }
 
 
+def memory(config: Config, inputs: FeatureInputs) -> int:
+    """Bytes: all features, unless they go to a GPU, and two blocks of them; weights, momenta, slopes and a copy of the weights of all heads; scores."""
+    train, test = (getattr(part, config.features) for part in (inputs.train, inputs.test))
+    heads, classes = len(config.pairs()), len(inputs.classes)
+    rows = 0 if torch.cuda.is_available() else len(train) + len(test)
+    scores = 2 * heads * max(VALIDATED, 2 * config.batch_size) + 4 * len(test)
+    return 4 * (train.shape[1] * (rows + 2 * BLOCK + 4 * heads * classes) + scores * classes)
+
+
+def on_device(rows: np.ndarray | Rows, device: str) -> Tensor:
+    """The rows as float32 in memory of the device, with one block of them on the node."""
+    found = torch.empty(rows.shape, device=device)
+    for at, part in blocks(rows):
+        found[at] = torch.from_numpy(np.asarray(part, np.float32))
+    return found
+
+
 def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -> dict:
     """Top-1 and top-5 in % of the head that was best on a seeded validation split, trained again on all training images."""
-    parts = (np.array(getattr(part, config.features), np.float32) for part in (inputs.train, inputs.test))
-    train, test = (torch.from_numpy(part).to(device) for part in parts)
+    train, test = (on_device(getattr(part, config.features), device) for part in (inputs.train, inputs.test))
     labels = torch.from_numpy(inputs.train.labels).to(device)
     found = probe(config, train, test, labels, len(inputs.classes), seed)
     truth = inputs.test.labels

@@ -10,6 +10,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.svm import LinearSVC
 
 from invp.core.metrics import average_precision
+from invp.data.tables import unit_rows
 from invp.evals._inputs import FeatureInputs
 from invp.plumbing.errors import UserError
 from invp.plumbing.metrics import PERCENT
@@ -49,10 +50,16 @@ def machine(config: Config, cost: float, seed: int) -> LinearSVC:
     return LinearSVC(C=cost, class_weight=weights, loss="squared_hinge", max_iter=config.iterations, random_state=seed)
 
 
+def memory(config: Config, inputs: FeatureInputs) -> int:
+    """Bytes: all features in float64, those of a fold and its rest again, and of what is trained on a number and its column (liblinear)."""
+    train, test = (getattr(part, config.features) for part in (inputs.train, inputs.test))
+    share = (config.folds - 1) / config.folds
+    return int(8 * train.shape[1] * (len(train) * (2 + 2 * share) + len(test)))
+
+
 def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -> dict:
     """Mean average precision in %, by the envelope and by eleven points; images that are only difficult do not count in the test."""
-    rows = [np.asarray(getattr(part, config.features), np.float64) for part in (inputs.train, inputs.test)]
-    train, test = (r / np.maximum(np.linalg.norm(r, axis=1, keepdims=True), 1e-12) for r in rows)
+    train, test = (unit_rows(getattr(part, config.features), np.float64) for part in (inputs.train, inputs.test))
     known, truth = targets(inputs.train, len(inputs.classes)), targets(inputs.test, len(inputs.classes))
     found = []
     for number, name in enumerate(inputs.classes):

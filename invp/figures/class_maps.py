@@ -60,7 +60,7 @@ def splitting(rows: np.ndarray, labels: np.ndarray, config: Config, seed: int) -
 def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     """Draws the three maps; returns places, accuracies and clusters."""
     seed = inputs.experiment["seed"]
-    train, labels, test, truth = embeddings(inputs)
+    (train, labels), (test, truth) = embeddings(inputs, "train"), embeddings(inputs, "test")
     answers, nearest, _ = weighted_answers(train, labels, test, config.k, config.temperature)
     shards = Shards(inputs.dataset["train"])
     present = np.unique(truth)

@@ -26,7 +26,7 @@ class Config:
 
 def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     """Draws a row an answer, green frames for the true class; returns the answers and the accuracy in %."""
-    train, labels, test, truth = embeddings(inputs)
+    (train, labels), (test, truth) = embeddings(inputs, "train"), embeddings(inputs, "test")
     answers, nearest, near = weighted_answers(train, labels, test, config.k, config.temperature)
     generator = np.random.default_rng(inputs.experiment["seed"])
     rows = [(kind, i) for kind, at in (("right", answers == truth), ("wrong", answers != truth))

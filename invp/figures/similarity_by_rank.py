@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from invp.data.tables import matrix
+from invp.data.tables import Rows, blocks
 from invp.figures._inputs import FigureInputs
 from invp.figures._style import COLOURS, plain, plotting, save
 from invp.plumbing.errors import UserError
@@ -56,7 +56,8 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
             if config.neighbours >= len(chosen):
                 raise UserError(f"neighbours is {config.neighbours}, of {len(chosen)} images; valid: at most {len(chosen) - 1}")
         labels = None if table["label"].null_count else table["label"].to_numpy()[chosen]
-        rows = matrix(table, "embedding")[chosen].astype(np.float32)
+        parts = blocks(Rows(inputs.stage_features[stage], "embedding"))
+        rows = np.concatenate([part[chosen[(chosen >= at.start) & (chosen < at.stop)] - at.start] for at, part in parts])
         curves[stage], quality[stage] = ranked(rows, labels, config.ranks, config.neighbours)
     pyplot = plotting()
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(8.2, 3.3), layout="constrained")

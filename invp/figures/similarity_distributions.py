@@ -26,7 +26,7 @@ class Config:
 
 def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     """Draws both histograms; returns them with means, deviations and the overlap (shared area of the densities, 0 to 1)."""
-    _, _, rows, labels = embeddings(inputs)
+    rows, labels = embeddings(inputs, "test")
     anchors = np.random.default_rng(inputs.experiment["seed"]).permutation(len(rows))[: config.images]
     found = nearest_by_class(rows, labels, anchors, config.neighbours)
     if not len(found[0]):

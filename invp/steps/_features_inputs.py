@@ -1,20 +1,29 @@
-"""The inputs of an evaluation that NEEDS features: the tables of both splits in memory."""
+"""The inputs of an evaluation that NEEDS features: the tables of both splits."""
 
 from pathlib import Path
 
 import numpy as np
 
-from invp.data.tables import equal_classes, matrix
+from invp.data.tables import Rows, equal_classes, matrix
 from invp.evals._inputs import FeatureInputs, FeatureTable
+from invp.plumbing.config import instance
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_table
 from invp.plumbing.jobs import Job
+from invp.plumbing.memory import require
+from invp.plumbing.plugins import load_plugin
 
 
 def read(job: Job, takes_multi_label: bool) -> FeatureInputs:
-    """Both tables; UserError if their classes differ, or an image has several labels and the evaluation takes one."""
+    """Both tables; UserError if their classes differ, an image has several labels and the evaluation takes one, or memory is too small."""
     classes = equal_classes([job.input("train_data"), job.input("test_data")])
-    return FeatureInputs(*(feature_table(job.input(split), takes_multi_label) for split in ("train", "test")), classes)
+    inputs = FeatureInputs(*(feature_table(job.input(split), takes_multi_label) for split in ("train", "test")), classes)
+    plugin = load_plugin("evals", job.section["evaluation"]["name"])
+    if hasattr(plugin, "memory"):
+        config = instance(plugin.Config, job.section["evaluation"])
+        (train, width), test = getattr(inputs.train, getattr(config, "features", "feature")).shape, len(inputs.test.labels)
+        require(plugin.memory(config, inputs), f"{train:,} training and {test:,} test images of {width:,} numbers", "evaluate")
+    return inputs
 
 
 def feature_table(path: Path, takes_multi_label: bool) -> FeatureTable:
@@ -26,4 +35,4 @@ def feature_table(path: Path, takes_multi_label: bool) -> FeatureTable:
     if multi is None and table["label"].null_count:
         raise UserError(f"{path} has images without a label: this evaluation needs labels")
     labels, index = table["label"].fill_null(-1).to_numpy().astype(np.int64), table["index"].to_numpy()
-    return FeatureTable(matrix(table, "feature"), matrix(table, "embedding"), labels, index, multi)
+    return FeatureTable(Rows(path, "feature"), Rows(path, "embedding"), labels, index, multi)

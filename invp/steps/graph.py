@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from invp.core.graph_measures import class_confusion, measures
-from invp.data.tables import fixed_size_list, labels_of, matrix
+from invp.data.tables import Rows, fixed_size_list, labels_of, matrix, unit_rows
 from invp.plumbing.config import instance
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json, read_table, write_json, write_table
 from invp.plumbing.jobs import Job
+from invp.plumbing.memory import require
 from invp.plumbing.plugins import load_plugin
 from invp.training.checkpoint import load_checkpoint
 
@@ -51,9 +52,9 @@ def exact_neighbours(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest of each row (NxD, unit length) by inner product, itself excluded: similarities and numbers, Nxk."""
     import faiss
 
-    index = faiss.IndexFlatIP(rows.shape[1])
-    if faiss.get_num_gpus():
-        index = faiss.index_cpu_to_all_gpus(index)
+    if not faiss.get_num_gpus():
+        return without_self(*faiss.knn(rows, rows, min(k + 1, len(rows)), metric=faiss.METRIC_INNER_PRODUCT), k)
+    index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(rows.shape[1]))
     index.add(rows)
     return without_self(*index.search(rows, min(k + 1, len(rows))), k)
 
@@ -90,9 +91,7 @@ def recall_of(found: np.ndarray, rows: np.ndarray, k: int, seed: int, sample: in
     import faiss
 
     chosen = np.random.default_rng(seed).choice(len(rows), min(sample, len(rows)), replace=False)
-    index = faiss.IndexFlatIP(rows.shape[1])
-    index.add(rows)
-    numbers = index.search(rows[chosen], k + 1)[1]
+    numbers = faiss.knn(rows[chosen], rows, k + 1, metric=faiss.METRIC_INNER_PRODUCT)[1]
     hits = [len(set(found[i]) & set([n for n in true if n != i][:k])) for i, true in zip(chosen, numbers, strict=True)]
     return float(np.mean(hits) / k)
 
@@ -105,14 +104,20 @@ def positions(rows: np.ndarray) -> np.ndarray:
     return (centred @ axes).astype(np.float32)
 
 
-def rows_of(section: dict, state: dict, features: Path | None) -> tuple[np.ndarray, str]:
-    """The unit rows to connect (NxD float32), and the words that say what they are."""
+def rows_of(section: dict, checkpoint: Path, features: Path | None) -> tuple[np.ndarray, str]:
+    """The unit rows to connect (NxD float32), and the words that say what they are; UserError if memory is too small for their graph."""
     if features is None:
+        state = load_checkpoint(checkpoint)["objective"]
         rows, origin = state[load_plugin("objectives", section["objective"]["name"]).MEMORY].float().numpy(), "memory bank"
     else:
-        rows, origin = matrix(read_table(features), "embedding"), "embeddings of the training images"
-    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return np.ascontiguousarray(rows, np.float32), origin
+        rows, origin = Rows(features, "embedding"), "embeddings of the training images"
+    require(memory(*rows.shape, section["graph"]), f"{len(rows):,} images of {rows.shape[1]:,} numbers", "graph")
+    return unit_rows(rows), origin
+
+
+def memory(num_rows: int, dimensions: int, options: dict) -> int:
+    """Bytes: the rows, and again to search them by cells or to place them; and what is found, with its copies without the row itself."""
+    return num_rows * (8 * dimensions + 4 * 12 * (options["k"] + 1))
 
 
 def positives_of(section: dict, rows: np.ndarray, neighbours: np.ndarray, anchors: np.ndarray) -> dict[str, np.ndarray] | None:
@@ -141,9 +146,7 @@ def positive_measures(pairs: dict[str, np.ndarray], labels: np.ndarray, rows: np
         result[f"positives_same_class_step_{step}"] = float(same[pairs["distance"] == step].mean())
     anchors, counts = np.unique(pairs["anchor"], return_counts=True)
     result["positives_per_anchor"] = float(counts.mean())
-    index = faiss.IndexFlatIP(rows.shape[1])
-    index.add(rows)
-    nearest = index.search(rows[anchors], int(counts.max()) + 1)[1]
+    nearest = faiss.knn(rows[anchors], rows, int(counts.max()) + 1, metric=faiss.METRIC_INNER_PRODUCT)[1]
     others = nearest != anchors[:, None]
     rank = np.cumsum(others, 1)
     taken = others & (rank <= counts[:, None])
@@ -157,10 +160,7 @@ def run(job: Job) -> None:
     seed, stage, record = section["seed"], section["stage"], job.record
     dataset, previous, features = job.input("dataset").parent, job.optional("previous"), job.optional("features")
     options = section["graph"]
-    state: dict[str, Any] = {}
-    if features is None:
-        state = load_checkpoint(job.input("checkpoint"))["objective"]
-    rows, what = rows_of(section, state, features)
+    rows, what = rows_of(section, job.input("checkpoint"), features)
     k = options["k"]
     if k >= len(rows):
         raise UserError(f"graph.k is {k}, and there are {len(rows)} images; valid: at most {len(rows) - 1}")
