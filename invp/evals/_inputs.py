@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # an evaluation of features does not wait for torch
 class FeatureTable:
     """Features of a split: `feature` NxF, `embedding` NxD, `labels` N (int64), `index` N.
 
-    The first two are read when they are asked for: a block of rows by `feature[a:b]`, all by `numpy.asarray(feature)`. Of multi-label sets `labels` is -1 and `multi_labels` NxC: 1 present, 0 absent, -1 only as objects marked difficult.
+    The first two are read when they are asked for: a block of rows by `feature[a:b]`, all by `numpy.asarray(feature)`. Of multi-label sets
+    `labels` is -1 and `multi_labels` NxC: 1 present, 0 absent, -1 only as objects marked difficult.
     """
 
     feature: np.ndarray | Rows

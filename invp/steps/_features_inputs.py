@@ -22,7 +22,8 @@ def read(job: Job, takes_multi_label: bool) -> FeatureInputs:
     if hasattr(plugin, "memory"):
         config = instance(plugin.Config, job.section["evaluation"])
         (train, width), test = getattr(inputs.train, getattr(config, "features", "feature")).shape, len(inputs.test.labels)
-        require(plugin.memory(config, inputs), f"{train:,} training and {test:,} test images of {width:,} numbers", "evaluate")
+        rule = "evaluate" if getattr(plugin, "GPU", True) else "evaluate_on_cpu"
+        require(plugin.memory(config, inputs), f"{train:,} training and {test:,} test images of {width:,} numbers", rule)
     return inputs
 
 
