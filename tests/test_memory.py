@@ -132,7 +132,7 @@ def test_the_answers_of_figures_are_those_of_a_full_stable_sort(k, monkeypatch):
 
 
 LIMITED = """
-import json, resource, sys
+import argparse, json, resource, sys
 from pathlib import Path
 import faiss, numpy as np, pyarrow as pa, torch
 from invp.plumbing.jobs import Job
@@ -146,7 +146,8 @@ faiss.knn(some, some, 1), torch.from_numpy(some) @ torch.from_numpy(some), some 
 pa.ipc.open_file(pa.OSFile(str(inputs["train"][0]))).get_batch(0)
 has = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_DATA, (has + allowed, has + allowed))
-evaluate.run(Job("evaluate", section, inputs, {"metrics": folder / "metrics.json"}, "no code"))
+arguments = argparse.Namespace(scratch=None)
+evaluate.run(Job("evaluate", section, inputs, {"metrics": folder / "metrics.json"}, "no code", arguments))
 """
 
 

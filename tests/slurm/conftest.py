@@ -91,7 +91,8 @@ class SlurmProject(Project):
         rules = {number: comment for number, comment, folder in (line.split("|") for line in listed) if folder == str(self.folder)}
         listed = self.cluster.call("sacct", "-XPn", "--starttime=now-1days", f"--format={','.join(keys)}").splitlines()
         rows = [dict(zip(keys, line.split("|"), strict=True)) for line in listed]
-        return [row for row in rows if rules.get(row["JobID"], "").startswith(f"rule_{rule}")]
+        names = {number: comment.partition("_wildcards_")[0] for number, comment in rules.items() if comment.startswith("rule_")}
+        return [row for row in rows if names.get(row["JobID"], "") == f"rule_{rule}" or (not rule and row["JobID"] in names)]
 
 
 def wait_until(condition, what: str, seconds: float = 300):
