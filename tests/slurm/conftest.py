@@ -1,6 +1,7 @@
 """One SLURM cluster for all tests of this folder, and a project whose profile a user has adapted to it."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -91,8 +92,8 @@ class SlurmProject(Project):
         rules = {number: comment for number, comment, folder in (line.split("|") for line in listed) if folder == str(self.folder)}
         listed = self.cluster.call("sacct", "-XPn", "--starttime=now-1days", f"--format={','.join(keys)}").splitlines()
         rows = [dict(zip(keys, line.split("|"), strict=True)) for line in listed]
-        names = {number: comment.partition("_wildcards_")[0] for number, comment in rules.items() if comment.startswith("rule_")}
-        return [row for row in rows if names.get(row["JobID"], "") == f"rule_{rule}" or (not rule and row["JobID"] in names)]
+        own = re.compile(f"rule_{rule}(?!_(?!wildcards_)[a-z])" if rule else "rule_")  # and not evaluate_on_cpu for evaluate
+        return [row for row in rows if own.match(rules.get(row["JobID"], ""))]
 
 
 def wait_until(condition, what: str, seconds: float = 300):
