@@ -92,7 +92,7 @@ class SlurmProject(Project):
         rules = {number: comment for number, comment, folder in (line.split("|") for line in listed) if folder == str(self.folder)}
         listed = self.cluster.call("sacct", "-XPn", "--starttime=now-1days", f"--format={','.join(keys)}").splitlines()
         rows = [dict(zip(keys, line.split("|"), strict=True)) for line in listed]
-        own = re.compile(f"rule_{rule}(?!_(?!wildcards_)[a-z])" if rule else "rule_")  # and not evaluate_on_cpu for evaluate
+        own = re.compile(f"rule_{rule}(?!_on_cpu|_part)")  # jobs of evaluate_on_cpu are not evaluate's
         return [row for row in rows if own.match(rules.get(row["JobID"], ""))]
 
 
