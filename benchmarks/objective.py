@@ -19,11 +19,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks._common import write_results
 from invp.objectives.invp import Config, Objective
 
 DIMENSIONS = 128
@@ -166,8 +168,8 @@ def exact_difference(options: argparse.Namespace, num_samples: int) -> float:
     return difference_of_gradients(*gradients).max().item()
 
 
-def compare(options: argparse.Namespace, num_samples: int) -> bool:
-    """Prints the rows of one N; whether every floor holds."""
+def compare(options: argparse.Namespace, num_samples: int) -> tuple[bool, dict]:
+    """Prints the rows of one N; whether every floor holds, and the figures."""
     made = {side: make_side(side, num_samples, options.batch, options.num_negatives, options.device) for side in SIDES}
     seconds = median_seconds({side: step for side, (step, _) in made.items()}, options.rounds, options.device)
     single = difference_of_gradients(made["dense"][1].grad, made["official"][1].grad).median().item()
@@ -187,7 +189,8 @@ def compare(options: argparse.Namespace, num_samples: int) -> bool:
     if options.device == "cpu":
         good &= seconds["dense"] / seconds["official"] >= TIME_FLOOR.get(num_samples, 1)
         good &= max(memory["official"], memory["paper"]) <= MEMORY_FLOOR
-    return good
+    gradients = {"gradient_float64": double, "gradient_float32": single}
+    return good, {"seconds": seconds, "memory_in_4BN": memory, **gradients}
 
 
 def main() -> int:
@@ -198,6 +201,7 @@ def main() -> int:
     parser.add_argument("--num-negatives", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--json", type=Path, help="write the figures, the device, versions and the commit here")
     parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:
@@ -207,8 +211,12 @@ def main() -> int:
     print(f"{name}, torch {torch.__version__}, B={options.batch}, M={options.num_negatives}, D={DIMENSIONS}")
     print(f"TF32 {torch.backends.cuda.matmul.allow_tf32}; median of {options.rounds} interleaved rounds")
     print(f"{'N':>9} {'side':>9} {'ms':>9} {'x':>6} {'mem/4BN':>10} {'x':>6} {'grad f64':>9} {'f32':>9}")
-    results = [compare(options, num_samples) for num_samples in options.sizes]
-    return 0 if all(results) else 1
+    results = {num_samples: compare(options, num_samples) for num_samples in options.sizes}
+    if options.json:
+        figures = {str(num_samples): found for num_samples, (_, found) in results.items()}
+        sizes = {"batch": options.batch, "num_negatives": options.num_negatives, "dimensions": DIMENSIONS}
+        write_results(options.json, {"by_number_of_images": figures, **sizes, "threads": torch.get_num_threads()})
+    return 0 if all(good for good, _ in results.values()) else 1
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ from invp.training.optim import build_optimizer
 ALONE = Group(0, 1, torch.device("cpu"))
 FLOORS = {"photographs": 0.95, "small, fp32": 3.0, "small, bf16": 4.0}
 # Elsewhere 16-bit arithmetic is made of 32-bit arithmetic, and slower.
-HAS_BF16 = any(flag in Path("/proc/cpuinfo").read_text().split() for flag in ("avx512_bf16", "amx_bf16"))
+CPUINFO = Path("/proc/cpuinfo")
+HAS_BF16 = CPUINFO.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(CPUINFO.read_text().split())
 PRECISIONS = ("fp32", "bf16") if HAS_BF16 else ("fp32",)
 SHARES = {"resnet_small": 0.15, "resnet18": 0.04}
 
