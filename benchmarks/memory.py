@@ -19,14 +19,13 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 
+from benchmarks._common import write_results
 from invp.data.tables import Rows, blocks, fixed_size_list
 from invp.evals._inputs import FeatureInputs, FeatureTable
 from invp.plumbing.config import instance, plugin_options
 from invp.plumbing.files import sha256_of, write_json, write_table, write_tables
 from invp.plumbing.jobs import Job
 from invp.plumbing.plugins import load_plugin
-from invp.plumbing.provenance import versions
-from invp.plumbing.records import device_name
 
 IMAGENET = (1_281_167, 50_000, 1000)  # training and test images, classes
 DIMENSIONS, TEST, CLASSES = 128, 5000, 2
@@ -109,7 +108,10 @@ def run(name: str, folder: Path) -> None:
 
 
 def job(step: str, section: dict, inputs: dict[str, Path], outputs: dict[str, Path]) -> None:
-    load_plugin("steps", step).run(Job(step, section, {key: [path] for key, path in inputs.items()}, outputs, "benchmark"))
+    arguments = argparse.Namespace(scratch=None)  # none of these trains a network, and saves it
+    load_plugin("steps", step).run(
+        Job(step, section, {key: [path] for key, path in inputs.items()}, outputs, "benchmark", arguments)
+    )
 
 
 def stated(name: str, images: int, test: int, classes: int, width: int) -> float | None:
@@ -170,15 +172,9 @@ def main() -> int:
                     results.append({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
                     print(results[-1], flush=True)
     if arguments.json:
-        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        about = {
-            "device": device_name(),
-            "cores": os.cpu_count(),
-            "threads": os.environ.get("OMP_NUM_THREADS"),
-            "versions": versions(),
-        }
         sizes = {"width": arguments.width, "dimensions": DIMENSIONS, "test_images": TEST, "classes": CLASSES, "imagenet": IMAGENET}
-        write_json(arguments.json, {**sizes, "unit": "GB", "jobs": results, **about, "commit": head})
+        threads = os.environ.get("OMP_NUM_THREADS")
+        write_results(arguments.json, {**sizes, "unit": "GB", "jobs": results, "threads": threads})
     return 0
 
 

@@ -41,6 +41,7 @@ def data_root() -> Path:
     """The folder of real data sets; tests that need it are skipped, by name, without it."""
     value = os.environ.get("INVP_DATA")
     if not value or not Path(value).is_dir():
+        # Real sets are no part of the repository, since their licences do not let us give them on.
         pytest.skip("INVP_DATA names no folder of data sets")
     return Path(value)
 

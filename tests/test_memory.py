@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from benchmarks import memory as benchmark
 from invp.core.metrics import weighted_votes
 from invp.data.tables import Rows, fixed_size_list, unit_rows
 from invp.evals import knn, linear
@@ -223,3 +224,11 @@ def test_what_slurm_was_asked_for_is_a_limit_and_all_of_a_node_is_none(monkeypat
         UserError, match=r"needs about 23.0 GB for 5 images, and may take [\d.]+ [GM]B .* mem_mb of `graph` .* then start again$"
     ):
         memory.require(23 * 10**9, "5 images", "graph")
+
+
+@pytest.mark.parametrize("name", ["knn", "graph"])
+def test_the_benchmark_does_the_jobs_as_they_are_now(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "TEST", 30)
+    benchmark.prepare(tmp_path, 300, 8)
+    benchmark.run(name, tmp_path)
+    assert list(tmp_path.rglob("metrics.json" if name == "knn" else "knn.arrow"))

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from networks import SMALL, encoder_inputs
+from networks import SMALL, encoder_inputs, prepared
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -30,8 +30,7 @@ QUICK = {
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
-    for split in ("train", "test"):
-        prepare.write_split(plugin_options("datasets", SCENES, "test"), split, None, folder / split, 2)
+    prepared(SCENES, folder)
     return folder
 
 
@@ -63,11 +62,9 @@ def as_voc(shards: Shards, root, name: str):
 def test_it_learns_from_zero_on_a_tree_in_vocs_layout(scenes, tmp_path):
     for split, name in (("train", "trainval"), ("test", "test")):
         as_voc(Shards(scenes / split), tmp_path, name)
-    options = plugin_options("datasets", {"name": "voc2007", "classes": ["0", "1"]}, "test")
-    for split in ("train", "test"):
-        prepare.write_split(options, split, tmp_path, tmp_path / split, 2)
-        for i in range(0, Shards(tmp_path / split).num_samples, 7):
-            assert torch.equal(Shards(tmp_path / split).boxes(i)[0], Shards(scenes / split).boxes(i)[0])
+    for split, folder in prepared({"name": "voc2007", "classes": ["0", "1"]}, tmp_path, tmp_path).items():
+        for i in range(0, Shards(folder).num_samples, 7):
+            assert torch.equal(Shards(folder).boxes(i)[0], Shards(scenes / split).boxes(i)[0])
     config = detection.Config(steps=150, drops=[120], curve=[0, 150], **QUICK)
     found = evaluated(detection, config, inputs(tmp_path), {}, seed=0, device="cpu")
     first, last = found["details"]["curve"]

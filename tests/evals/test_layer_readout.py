@@ -5,12 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from networks import prepared
 
 from invp.data.shards import Shards
 from invp.datasets import composites
 from invp.evals import layer_readout
-from invp.plumbing.config import plugin_options
-from invp.steps import prepare
 from invp.steps.evaluate import evaluated
 
 
@@ -25,12 +24,8 @@ class Known(torch.nn.Module):
         return [images.flatten(1)[:, :, None, None], noise]
 
 
-def prepared(folder, **options):
-    checked = plugin_options(
-        "datasets", {"name": "composites", "size": 16, "train_images": 400, "test_images": 150, **options}, "test"
-    )
-    for split in ("train", "test"):
-        prepare.write_split(checked, split, None, folder / split, 2)
+def made(folder, **options):
+    prepared({"name": "composites", "size": 16, "train_images": 400, "test_images": 150, **options}, folder)
     return folder
 
 
@@ -43,7 +38,7 @@ def looked_at(folder, encoder):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return prepared(tmp_path_factory.mktemp("composites"))
+    return made(tmp_path_factory.mktemp("composites"))
 
 
 def test_composites_have_what_their_targets_say(folder):
@@ -120,11 +115,9 @@ def test_the_correlation_is_pearsons():
 
 
 def test_real_objects_in_known_poses(data_root, tmp_path):
-    if not (data_root / "coil20" / "coil20.tar").exists():
+    if not (data_root / "coil20" / "coil20.tar").exists():  # whoever has other real sets need not have this one
         pytest.skip("coil20 is not under INVP_DATA")
-    options = plugin_options("datasets", {"name": "coil20", "size": 16}, "test")
-    for split in ("train", "test"):
-        prepare.write_split(options, split, data_root, tmp_path / split, 2)
+    prepared({"name": "coil20", "size": 16}, tmp_path, data_root)
     shards = Shards(tmp_path / "train")
     assert shards.num_samples == 20 * 54 and Shards(tmp_path / "test").num_samples == 20 * 18
     sine, cosine = (shards.targets()[name] for name in ("pose_sine", "pose_cosine"))

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from networks import SMALL, encoder_inputs
+from networks import SMALL, encoder_inputs, prepared
 
 from invp.evals import detection, transfer
 from invp.evals._inputs import EncoderInputs
 from invp.models.encoders import build_encoder
-from invp.plumbing.config import instance, plugin_options
+from invp.plumbing.config import instance
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import load_study
 from invp.plumbing.files import canonical_json
 from invp.plumbing.plugins import load_plugin, plugin_names
 from invp.plumbing.provenance import code_digest, step_modules
-from invp.steps import evaluate_part, prepare
+from invp.steps import evaluate_part
 from invp.steps._evaluation import parts_of
 from invp.steps.evaluate import evaluated, uses_gpu
 
@@ -44,13 +44,11 @@ def inputs(name, digits, tmp_path):
     """A small network as it is initialised, with a set that the evaluation takes."""
     if name not in SETS:
         return encoder_inputs(digits)
-    options = plugin_options("datasets", SETS[name], "test")
-    for split in ("train", "test"):
-        prepare.write_split(options, split, None, tmp_path / split, 1)
+    folders = prepared(SETS[name], tmp_path)
     size = SETS[name]["size"]
     torch.manual_seed(0)
     encoder = build_encoder(SMALL, size)
-    return EncoderInputs(encoder, None, tmp_path / "train", tmp_path / "test", [], size, [0.5] * 3, [0.25] * 3)
+    return EncoderInputs(encoder, None, folders["train"], folders["test"], [], size, [0.5] * 3, [0.25] * 3)
 
 
 def made_apart(plugin, config, inputs) -> dict[str, dict]:

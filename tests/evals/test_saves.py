@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from networks import SMALL
+from networks import SMALL, prepared
 
 from invp.models.encoders import build_encoder
 from invp.plumbing.config import plugin_options
@@ -17,7 +17,6 @@ from invp.plumbing.files import canonical_json
 from invp.plumbing.jobs import Job
 from invp.plumbing.plugins import load_plugin, plugin_names
 from invp.plumbing.provenance import code_digest, step_modules
-from invp.steps import prepare
 from invp.steps._saves import InScratch
 from invp.training.checkpoint import save_checkpoint
 from tests import warm_python
@@ -43,10 +42,7 @@ TRAININGS = {
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scenes")
-    for split in ("train", "test"):
-        prepare.write_split(plugin_options("datasets", SCENES, "test"), split, None, folder / split, 1)
-    return {split: folder / split for split in ("train", "test")}
+    return prepared(SCENES, tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ FINISHED = "results/smoke-invp/seed-0/explorer.html"
 def browser():
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         assert not os.environ.get("CI"), "chromium and chromium-driver must be installed in CI"
+        # A user who runs the tests need not install a browser for them.
         pytest.skip("chromium and chromedriver are not installed")
     from selenium import webdriver
 

@@ -22,7 +22,7 @@ from invp.plumbing.config import data_root
 from invp.plumbing.experiments import experiment_names, load_study
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json
-from invp.plumbing.folders import EXPERIMENTS as EXPERIMENTS_OF_PACKAGE
+from invp.plumbing.folders import EXPERIMENTS as EXPERIMENTS_OF_PACKAGE, HOME
 from invp.plumbing.memo import Memo
 from invp.plumbing.needs import check, leave_out_what_needs_labels, manifest
 from invp.plumbing.plugins import load_plugin, uses_gpu
@@ -35,9 +35,10 @@ os.environ.update(INVP_DATA=config.pop("data_root", None) or str(data_root()))
 OWN_EXPERIMENTS = Path("config/experiments")
 RUN = "results/{experiment}/seed-{seed}"
 SCRATCH = f"{RUN}/pretrain/scratch-stage-{{stage}}"
-# Files of experiments and the configuration are all that a study is made of, besides this package.
-YAML = [path for folder in (OWN_EXPERIMENTS, EXPERIMENTS_OF_PACKAGE) for path in sorted(folder.glob("*.yaml"))]
-MEMO = Memo(Path(".snakemake/invp"), YAML, config)
+# Files of experiments and the configuration are all that a study is made of, besides this package and these rules.
+MADE_OF = [path for folder in (OWN_EXPERIMENTS, EXPERIMENTS_OF_PACKAGE) for path in sorted(folder.glob("*.yaml"))]
+MADE_OF += sorted((HOME / "workflow").rglob("*.smk"))
+MEMO = Memo(Path(".snakemake/invp"), MADE_OF, config)
 atexit.register(MEMO.save)
 EVALUATION = f"{RUN}/evals/{{eval}}/stage-{{stage}}"
 
