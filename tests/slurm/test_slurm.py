@@ -241,11 +241,12 @@ def test_a_killed_submitter_started_again_runs_nothing_twice_at_once(project, un
 
 
 def test_a_job_out_of_memory_is_tried_again_with_more(project, undisturbed):
-    project.edit("profiles/slurm/config.yaml", "16000 * (1 + attempt) // 2\n    # qos", "1200 * (5 * attempt - 4)\n    # qos")
+    # PyTorch alone takes more than 300 MB.
+    project.edit("profiles/slurm/config.yaml", "16000 * (1 + attempt) // 2\n    # qos", "300 * (24 * attempt - 23)\n    # qos")
     project.slurm(target(), study=STUDY)
     jobs = project.jobs("pretrain")
     assert len(jobs) == 2 and jobs[0]["State"] != "COMPLETED" and jobs[1]["State"] == "COMPLETED", jobs
-    assert "mem=1200M" in jobs[0]["ReqTRES"] and "mem=7200M" in jobs[1]["ReqTRES"]
+    assert "mem=300M" in jobs[0]["ReqTRES"] and "mem=7500M" in jobs[1]["ReqTRES"]
     assert_right(project, undisturbed)
 
 
