@@ -93,7 +93,7 @@ def test_the_defaults_are_valid(place):
     [
         ("encoder", {"name": "resnet5O"}, "name is 'resnet5O'; valid: resnet_small, resnet18"),
         ("encoder", {"norm": "btach"}, "norm is 'btach'; valid: batch, group"),
-        ("encoder", {"norm": "group", "width": 12}, "width is 12; valid with norm: group: a multiple of 8"),
+        ("encoder", {"norm": "group", "width": 12}, "width is 12; valid with norm: group: a multiple of 8 channels, not 12"),
         ("head", {"kind": "mpl"}, "kind is 'mpl'; valid: linear, mlp, none"),
         ("training", {"schedule": "cosin"}, "schedule is 'cosin'; valid: multistep, cosine, constant"),
         ("training", {"precision": "fp16"}, "precision is 'fp16'; valid: fp32, bf16"),

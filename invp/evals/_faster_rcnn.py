@@ -14,15 +14,14 @@ from invp.plumbing.errors import UserError
 
 
 class Stages(nn.Module):
-    """The encoder up to its last stage but one: images Bx3xHxW -> maps BxCxhxw."""
+    """An encoder whose last stage was taken away: images Bx3xHxW -> maps BxCxhxw."""
 
-    def __init__(self, encoder: nn.Module, layers: list[nn.Module], out_channels: int):
+    def __init__(self, encoder: nn.Module, out_channels: int):
         super().__init__()
-        self.body = nn.Sequential(encoder.conv1, encoder.bn1, encoder.relu, encoder.maxpool, *layers)
-        self.out_channels = out_channels
+        self.encoder, self.out_channels = encoder, out_channels
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.body(images)
+        return self.encoder.blocks(images)[-1]
 
 
 class BoxHead(nn.Module):
@@ -39,11 +38,13 @@ class BoxHead(nn.Module):
 def detector(encoder: nn.Module, num_classes: int, config: Any, mean: list[float], std: list[float]) -> FasterRCNN:
     """Faster R-CNN with the layout C4, from torchvision's parts around a copy of the encoder; class 0 is the background."""
     encoder = copy.deepcopy(encoder)
-    layers = [layer for name in ("layer1", "layer2", "layer3", "layer4") if len(layer := getattr(encoder, name, []))]
-    if len(layers) < 2:
-        raise UserError("detection needs a ResNet: this encoder has no stages")
+    names = [name for name in ("layer1", "layer2", "layer3", "layer4") if len(getattr(encoder, name, []))]
+    if len(names) < 2:
+        raise UserError("detection needs a single ResNet: this encoder has no stages")
+    last = getattr(encoder, names[-1])
+    setattr(encoder, names[-1], nn.Sequential())
     with torch.no_grad():
-        stages = Stages(encoder, layers[:-1], 0).eval()
+        stages = Stages(encoder, 0).eval()
         stages.out_channels = stages(torch.zeros(1, 3, 64, 64)).shape[1]
     return FasterRCNN(
         stages,
@@ -53,7 +54,7 @@ def detector(encoder: nn.Module, num_classes: int, config: Any, mean: list[float
         image_std=std,
         rpn_anchor_generator=AnchorGenerator((tuple(config.anchors),), ((0.5, 1.0, 2.0),)),
         box_roi_pool=MultiScaleRoIAlign(["0"], config.pooled, 2),
-        box_head=BoxHead(layers[-1], encoder.num_features),
+        box_head=BoxHead(last, encoder.num_features),
         box_batch_size_per_image=config.regions,
         box_predictor=FastRCNNPredictor(encoder.num_features, num_classes + 1),
     )

@@ -1,46 +1,89 @@
-"""Encoders: torchvision's ResNets, a CIFAR stem and a small variant of them, and raw pixels.
+"""Encoders: torchvision's ResNets, a CIFAR stem and a small variant of them, two of them side by side, and raw pixels.
 
 B images, C channels, H x W pixels, F features.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from invp.core.colour import lab, lab_scaled
+
 NORMS = {"batch": nn.BatchNorm2d, "group": partial(nn.GroupNorm, 8)}
 
 
-def _small_resnet(width: int, blocks: int, norm_layer, stem: str) -> nn.Module:
-    """A torchvision ResNet of three stages of basic blocks: `width`, 2 x and 4 x `width` channels."""
-    from torchvision.models.resnet import BasicBlock, ResNet
-
-    resnet = ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
-    resnet.inplanes = width
-    resnet.bn1 = norm_layer(width)
+def _first(channels: int, width: int, stem: str) -> nn.Conv2d:
+    """The first convolution of a stem: 3 x 3 of stride 1, or 7 x 7 of stride 2."""
     if stem == "cifar":
-        resnet.conv1, resnet.maxpool = nn.Conv2d(3, width, 3, padding=1, bias=False), nn.Identity()
-    else:
-        resnet.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
-    resnet.layer1 = resnet._make_layer(BasicBlock, width, blocks)
-    resnet.layer2 = resnet._make_layer(BasicBlock, 2 * width, blocks, stride=2)
-    resnet.layer3 = resnet._make_layer(BasicBlock, 4 * width, blocks, stride=2)
-    resnet.layer4 = nn.Sequential()
-    resnet.fc = nn.Linear(4 * width, 1)
+        return nn.Conv2d(channels, width, 3, padding=1, bias=False)
+    return nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
+
+
+def _of_width(resnet: nn.Module, conv1: nn.Conv2d, counts: list[int], norm_layer) -> nn.Module:
+    """A torchvision ResNet built anew with the width of `conv1`, which doubles with each stage, and `counts` blocks a stage."""
+    block, width = type(resnet.layer1[0]), conv1.out_channels
+    resnet.inplanes, resnet.conv1, resnet.bn1 = width, conv1, norm_layer(width)
+    for stage, count in enumerate(counts):
+        layer = resnet._make_layer(block, width * 2**stage, count, stride=1 + (stage > 0)) if count else nn.Sequential()
+        setattr(resnet, f"layer{stage + 1}", layer)
+    resnet.fc = nn.Linear(resnet.inplanes, 1)
     return resnet
 
 
-class Encoder(nn.Module):
-    """A ResNet without its classifier: images BxCxHxW -> globally pooled features BxF."""
+def _resnet(options: dict, channels: int = 3, share: float = 1.0) -> nn.Module:
+    """The torchvision ResNet that the options mean, of images with so many channels, and `share` of its usual width."""
+    from torchvision import models  # with it comes torch's compiler: two seconds, which neither a plan nor a summary need
+    from torchvision.models.resnet import BasicBlock, ResNet
 
-    def __init__(self, resnet: nn.Module, stem: str):
+    norm_layer, stem = NORMS[options["norm"]], stem_of(options)
+    if options["name"] == "resnet_small":
+        resnet = ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
+        resnet.maxpool = nn.Identity() if stem == "cifar" else resnet.maxpool
+        conv1 = _first(channels, round(share * options["width"]), stem)
+        return _of_width(resnet, conv1, [options["blocks"]] * 3 + [0], norm_layer)
+    resnet = getattr(models, options["name"])(norm_layer=norm_layer)
+    if share != 1:
+        counts = [len(layer) for layer in (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)]
+        resnet = _of_width(resnet, _first(channels, round(64 * share), stem), counts, norm_layer)
+    elif stem == "cifar" or channels != 3:
+        resnet.conv1 = _first(channels, 64, stem)
+    if stem == "cifar":
+        resnet.maxpool = nn.Identity()
+    return resnet
+
+
+class ImageEncoder(nn.Module):
+    """What every encoder knows of its images: how they were normalised, so that it can give their pixels back.
+
+    `mean` and `std` are buffers 1x3x1x1 that no checkpoint holds; left out, images are pixels in [0, 1] as they are.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float] = (0.0, 0.0, 0.0), std: Sequence[float] = (1.0, 1.0, 1.0)) -> None:
         super().__init__()
-        self.num_features = resnet.fc.in_features
         self.bf16 = False  # pretraining sets it where the section asks for it; evaluations keep 32 bits
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Normalised images Bx3xHxW as pixels in [0, 1], red, green and blue."""
+        return (images * self.std + self.mean).clamp(0, 1)
+
+
+class Encoder(ImageEncoder):
+    """A ResNet without its classifier: images BxCxHxW -> globally pooled features BxF.
+
+    With `input: l` its ResNet is given the images' lightness, once for each of three channels, normalised as the images are.
+    """
+
+    def __init__(self, resnet: nn.Module, input: str = "rgb", **normalisation) -> None:
+        super().__init__(**normalisation)
+        self.num_features, self.input = resnet.fc.in_features, input
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
-        if stem == "cifar":
-            self.conv1 = nn.Conv2d(3, resnet.conv1.out_channels, 3, padding=1, bias=False)
-            self.maxpool = nn.Identity()
         self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -51,9 +94,19 @@ class Encoder(nn.Module):
             for index in range(len(layer))
         ]
 
+    def seen(self, images: Tensor) -> Tensor:
+        """What the first layer gets of normalised images."""
+        if self.input == "rgb":
+            return images
+        return (lab(self.pixels(images))[:, :1] / 100 - self.mean) / self.std
+
+    def stem(self, images: Tensor) -> Tensor:
+        """The maps of the stem after its max-pool."""
+        return self.maxpool(self.relu(self.bn1(self.conv1(self.seen(images)))))
+
     def blocks(self, images: Tensor) -> list[Tensor]:
         """The map of every block, the stem after its max-pool first: `len(block_names)` tensors Bx?xHxW."""
-        maps = [self.maxpool(self.relu(self.bn1(self.conv1(images))))]
+        maps = [self.stem(images)]
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in layer:
                 maps.append(block(maps[-1]))
@@ -61,18 +114,47 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-            maps = self.layer4(self.layer3(self.layer2(self.layer1(maps))))
+            maps = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images)))))
         return maps.float().mean((2, 3))
 
 
-class Pixels(nn.Module):
+class SplitEncoder(ImageEncoder):
+    """Two ResNets, `light` of an image's lightness and `colour` of its colours, with their features one after the other: `input: l+ab`.
+
+    As the two halves of CMC (Tian et al., ECCV 2020) and of split-brain autoencoders (Zhang et al., CVPR 2017).
+    """
+
+    def __init__(self, light: nn.Module, colour: nn.Module, **normalisation) -> None:
+        super().__init__(**normalisation)
+        self.light, self.colour = Encoder(light), Encoder(colour)
+        self.num_features, self.block_names = 2 * self.light.num_features, self.light.block_names
+
+    def planes(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the halves see of normalised images: lightness Bx1xHxW and colours Bx2xHxW, each from -1 to 1."""
+        scaled = lab_scaled(self.pixels(images))
+        return scaled[:, :1], scaled[:, 1:]
+
+    def halves(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The features of the lightness and those of the colours, Bx(F/2) each."""
+        lightness, colours = self.planes(images)
+        self.light.bf16 = self.colour.bf16 = self.bf16
+        return self.light(lightness), self.colour(colours)
+
+    def blocks(self, images: Tensor) -> list[Tensor]:
+        """The maps of each block of both halves, those of the lightness first: `len(block_names)` tensors Bx?xHxW."""
+        lightness, colours = self.planes(images)
+        return [torch.cat(both, 1) for both in zip(self.light.blocks(lightness), self.colour.blocks(colours), strict=True)]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat(self.halves(images), 1)
+
+
+class Pixels(ImageEncoder):
     """The image itself as its feature, the baseline that learns nothing: BxCxHxW -> Bx(C H W)."""
 
-    def __init__(self, num_features: int):
-        super().__init__()
+    def __init__(self, num_features: int, **normalisation) -> None:
+        super().__init__(**normalisation)
         self.num_features = num_features
-        self.bf16 = False
         self.block_names = ["pixels"]
 
     def blocks(self, images: Tensor) -> list[Tensor]:
@@ -89,23 +171,26 @@ def stem_of(options: dict) -> str:
     return "cifar" if options["name"] == "resnet_small" else "imagenet"
 
 
-def build_encoder(options: dict, image_size: int) -> nn.Module:
-    """The encoder that the section `encoder` asks for; `image_size` in pixels is used by `pixels` alone."""
-    name = options["name"]
-    if name == "pixels":
-        return Pixels(3 * image_size * image_size)
-    import torchvision  # with it comes torch's compiler: two seconds, which neither a plan nor a summary need
+def build_encoder(options: dict, image_size: int, **normalisation: Sequence[float]) -> ImageEncoder:
+    """The encoder that the section `encoder` asks for; `image_size` in pixels is used by `pixels` alone.
 
-    norm_layer, stem = NORMS[options["norm"]], stem_of(options)
-    if name == "resnet_small":
-        encoder = Encoder(_small_resnet(options["width"], options["blocks"], norm_layer, stem), "imagenet")
+    `mean` and `std` are those with which images come normalised; without them images are pixels in [0, 1].
+    """
+    if options["name"] == "pixels":
+        return Pixels(3 * image_size * image_size, **normalisation)
+    kind = options.get("input", "rgb")  # which what was exported before there was a choice does not say
+    if kind == "l+ab":
+        share = options["width_share"]
+        encoder: ImageEncoder = SplitEncoder(_resnet(options, 1, share), _resnet(options, 2, share), **normalisation)
     else:
-        encoder = Encoder(getattr(torchvision.models, name)(norm_layer=norm_layer), stem)
+        encoder = Encoder(_resnet(options), kind, **normalisation)
     if options["zero_init_residual"]:
+        from torchvision.models.resnet import BasicBlock, Bottleneck
+
         for module in encoder.modules():
-            if isinstance(module, torchvision.models.resnet.Bottleneck):
+            if isinstance(module, Bottleneck):
                 nn.init.zeros_(module.bn3.weight)
-            elif isinstance(module, torchvision.models.resnet.BasicBlock):
+            elif isinstance(module, BasicBlock):
                 nn.init.zeros_(module.bn2.weight)
     return encoder
 

@@ -1,6 +1,7 @@
 """The momentum encoder, and batch normalisation over groups of a shuffled batch. B batch, C channels, G groups."""
 
 import copy
+import math
 
 import torch
 import torch.nn.functional as F
@@ -29,10 +30,18 @@ class MomentumCopy(nn.Module):
         return F.normalize(self.head(self.encoder(images)), dim=1)
 
     @torch.no_grad()
-    def follow(self, encoder: nn.Module, head: nn.Module) -> None:
-        """Moves the copy's parameters towards those of encoder and head. Running statistics stay the copy's own."""
+    def follow(self, encoder: nn.Module, head: nn.Module, momentum: float | None = None) -> None:
+        """Moves the copy's parameters towards those of encoder and head, with another momentum than its own if one is given.
+
+        Running statistics stay the copy's own.
+        """
         sources = [*encoder.parameters(), *head.parameters()]
-        torch._foreach_lerp_([*self.parameters()], sources, 1 - self.momentum)
+        torch._foreach_lerp_([*self.parameters()], sources, 1 - (self.momentum if momentum is None else momentum))
+
+
+def rising_momentum(start: float, progress: float) -> float:
+    """m rising from `start` to 1 as half a cosine while `progress` goes from 0 to 1 (Grill et al., NeurIPS 2020, section 3.2)."""
+    return 1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2
 
 
 class GroupedBatchNorm(nn.Module):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.core.losses import attach_gradient
+from invp.core.patches import grid_patches
 from invp.core.selection import hashed_indices
 from invp.objectives import instance_discrimination
 from invp.plumbing.options import option
@@ -77,27 +78,10 @@ class Objective(instance_discrimination.Objective):
         """The embedding of each image's nine patches in a random order: BxD, from images BxCxHxW and draws Bx27."""
         num_patches = SIDE * SIDE
         order, offsets = draws[:, :num_patches].argsort(1), draws[:, num_patches:].reshape(-1, 2)
-        pieces = patches(images, offsets, self.config.patch_share)
+        pieces = grid_patches(images, offsets, self.config.patch_share, SIDE)
         if self.config.patch_size:
             side = self.config.patch_size
             pieces = F.interpolate(pieces, (side, side), mode="bilinear", align_corners=False)
         features = self.patch_head(self.encoder(pieces))
         features = features.view(len(images), num_patches, -1)
         return self.order_head(features.gather(1, order[:, :, None].expand_as(features)).flatten(1))
-
-
-def patches(images: Tensor, offsets: Tensor, share: float) -> Tensor:
-    """A crop of each of the nine patches of each image (BxCxHxW), image by image and row by row: 9B x C x h x w.
-
-    `share` is the side of a crop as a share of the patch's. `offsets` (9B x 2) are random integers: their remainders by
-    the number of possible positions are the crop's top and left. Pixels at the right and lower edge that exceed three
-    equal patches are left out.
-    """
-    height, width = images.shape[2] // SIDE, images.shape[3] // SIDE
-    rows, columns = max(1, round(share * height)), max(1, round(share * width))
-    whole = images[:, :, : SIDE * height, : SIDE * width].unflatten(3, (SIDE, width)).unflatten(2, (SIDE, height))
-    whole = whole.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)  # 9B x C x height x width
-    top = offsets[:, :1] % (height - rows + 1) + torch.arange(rows, device=images.device)
-    left = offsets[:, 1:] % (width - columns + 1) + torch.arange(columns, device=images.device)
-    number = torch.arange(len(whole), device=images.device)[:, None, None]
-    return whole[number, :, top[:, :, None], left[:, None, :]].permute(0, 3, 1, 2)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
+from invp.plumbing.plugins import constants
 
 RESNETS = ("resnet_small", "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
 ENCODERS = (*RESNETS, "pixels")
@@ -16,7 +17,9 @@ ENCODERS_WITH = {
     "width": ("resnet_small",),
     "blocks": ("resnet_small",),
     "zero_init_residual": RESNETS,
+    "input": RESNETS,
 }
+INPUTS = ("rgb", "l", "l+ab")
 HEADS = ("linear", "mlp", "none")
 SCHEDULES = ("multistep", "cosine", "constant")
 DECODERS = ("pillow", "torchcodec")
@@ -37,6 +40,15 @@ class Encoder:
     width: int = option(16, "channels of resnet_small's first stage", least=1)
     blocks: int = option(1, "blocks of each of resnet_small's three stages", least=1)
     zero_init_residual: bool = option(False, "each residual branch begins at zero")
+    input: str = option(
+        "rgb",
+        "what the network sees of an image, in training and in every evaluation: its colours; l: its lightness in CIE Lab alone; l+ab: the "
+        "lightness in one network and the colours in another, whose features stand side by side",
+        choices=INPUTS,
+    )
+    width_share: float = option(
+        0.5, "of input l+ab: the channels of each of the two networks, as a share of the encoder's", above=0
+    )
 
     def __post_init__(self) -> None:
         for declared in fields(self):
@@ -45,8 +57,16 @@ class Encoder:
                 raise UserError(
                     f"{declared.name} is {value!r}, which {self.name} has no use for; valid with: {', '.join(encoders)}"
                 )
-        if self.norm == "group" and self.name == "resnet_small" and self.width % 8:
-            raise UserError(f"width is {self.width}; valid with norm: group: a multiple of 8")
+        if self.input != "l+ab" and self.width_share != 0.5:
+            raise UserError(f"width_share is {self.width_share}, which input {self.input} has no use for; valid with: l+ab")
+        channels = self.width if self.name == "resnet_small" else 64
+        if self.input == "l+ab":
+            channels *= self.width_share
+            if channels < 1 or channels % 1:
+                raise UserError(f"width_share is {self.width_share}; valid: a share that leaves whole channels, not {channels:g}")
+        if self.norm == "group" and channels % 8:
+            key = "width" if self.input != "l+ab" else "width_share"
+            raise UserError(f"{key} is {getattr(self, key)}; valid with norm: group: a multiple of 8 channels, not {channels:g}")
 
 
 @dataclass
@@ -166,9 +186,11 @@ def check_resolution(experiment: dict) -> None:
 
 
 def training_section(experiment: dict) -> dict:
-    """The options of a training on which its weights at a stage's end can depend: `epochs` is among them if the schedule looks at it."""
+    """The options of a training on which its weights at a stage's end can depend: `epochs` is among them if the schedule looks at it, or
+    an objective that has the module constant PROGRESS."""
     training = experiment["training"]
-    return {key: value for key, value in training.items() if key != "epochs" or training["schedule"] == "cosine"}
+    looks = training["schedule"] == "cosine" or constants("objectives", experiment["objective"]["name"]).get("PROGRESS", False)
+    return {key: value for key, value in training.items() if key != "epochs" or looks}
 
 
 def network_section(experiment: dict) -> dict:

@@ -55,7 +55,8 @@ def _under(prefix: str, state: dict) -> dict[str, Tensor]:
 
 def load_network(section: dict, checkpoint: Path) -> tuple[nn.Module, nn.Module]:
     """Encoder and head of a checkpoint, in evaluation mode on the CPU; `section` has `encoder`, `head` and `augmentation`."""
-    encoder = build_encoder(section["encoder"], section["augmentation"]["size"])
+    augmentation = section["augmentation"]
+    encoder = build_encoder(section["encoder"], augmentation["size"], mean=augmentation["mean"], std=augmentation["std"])
     head = build_head(section["head"], encoder.num_features)
     state = load_checkpoint(checkpoint)
     try:

@@ -52,11 +52,11 @@ def load_encoder(path: Path | str) -> nn.Module:
             "one to safetensors or torchvision"
         )
     known = {key: json.loads(value) for key, value in about.items() if key != "format"}
-    encoder = build_encoder(known["encoder"], known["image_size"])
+    size, mean, std = known["image_size"], known["mean"], known["std"]
+    encoder = build_encoder(known["encoder"], size, mean=mean, std=std)
     try:
         encoder.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"{path} does not hold the encoder that it names: {str(error).splitlines()[0]}") from None
-    size, mean, std = known["image_size"], known["mean"], known["std"]
     encoder.transform = Transform(size, mean, std, known["resize"] == "whole") if "resize" in known else None
     return encoder.eval()

@@ -22,7 +22,7 @@ from invp.models.weights import load_weights
 from invp.plumbing.config import instance
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json, sha256_of, write_json
-from invp.plumbing.plugins import load_plugin
+from invp.plumbing.plugins import constants, load_plugin
 from invp.plumbing.progress import Progress
 from invp.plumbing.provenance import versions
 from invp.plumbing.sections import Augmentation
@@ -42,7 +42,8 @@ def build_objective(section: dict, num_samples: int) -> nn.Module:
     module = load_plugin("objectives", section["objective"]["name"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(section["seed"])
-        encoder = build_encoder(section["encoder"], section["augmentation"]["size"])
+        augmentation = section["augmentation"]
+        encoder = build_encoder(section["encoder"], augmentation["size"], mean=augmentation["mean"], std=augmentation["std"])
         encoder.bf16 = section["training"]["precision"] == "bf16"
         if section["weights"]:
             load_weights(encoder, section["weights"])
@@ -82,6 +83,7 @@ class Stage:
         self.augment = Augment(instance(Augmentation, section["augmentation"]))
         self.fingerprint = canonical_json([section, code, sha256_of(parent) if parent else None])
         self.epoch, self.step, self.sums, self.rows = 0, 0, {}, []
+        self.told_progress = constants("objectives", section["objective"]["name"]).get("PROGRESS", False)
         self.look_every = LOOK_EVERY if group.world_size > 1 or group.device.type == "cuda" else 1
         self.unchecked: list[tuple[int, Tensor]] = []  # steps and their losses since the last look
         if parent:
@@ -224,6 +226,8 @@ class Stage:
         if self.training["channels_last"]:
             views = [view.contiguous(memory_format=torch.channels_last) for view in views]
         index = index.to(self.group.device)
+        if self.told_progress:
+            self.objective.progress = (self.epoch + step / self.steps) / self.training["epochs"]
         output = self.model(views, index, self.epoch + 1)
         self.optimizer.zero_grad(set_to_none=True)
         output["loss"].backward()

@@ -5,10 +5,11 @@ import torch
 from rivals import Given, images
 from torch import nn
 
+from invp.core.patches import grid_patches
 from invp.models.encoders import build_encoder
 from invp.models.heads import build_head
 from invp.objectives import instance_discrimination
-from invp.objectives.pirl import Config, Objective, patches
+from invp.objectives.pirl import Config, Objective
 
 N, D = 24, 4
 
@@ -23,24 +24,10 @@ def network(**options) -> Objective:
     return Objective(config, encoder, head, N, seed=3)
 
 
-def test_patches_equal_loops():
-    pictures = torch.arange(2 * 3 * 13 * 16.0).view(2, 3, 13, 16)  # thirds of 4 x 5, a row and a column are left out
-    offsets = torch.randint(0, 1 << 40, (18, 2), generator=torch.Generator().manual_seed(0))
-    for share, size in ((1.0, (4, 5)), (0.75, (3, 4)), (0.01, (1, 1))):
-        ours = patches(pictures, offsets, share)
-        for b in range(2):
-            for row in range(3):
-                for column in range(3):
-                    number = 9 * b + 3 * row + column
-                    top = 4 * row + int(offsets[number, 0]) % (4 - size[0] + 1)
-                    left = 5 * column + int(offsets[number, 1]) % (5 - size[1] + 1)
-                    assert torch.equal(ours[number], pictures[b, :, top : top + size[0], left : left + size[1]])
-
-
 def test_the_patches_features_are_put_in_a_row_in_the_order_of_the_draws():
     objective, pictures = network(), torch.randn(2, 3, 12, 12)
     draws = torch.randint(0, 1 << 40, (2, 27), generator=torch.Generator().manual_seed(0))
-    features = objective.patch_head(objective.encoder(patches(pictures, draws[:, 9:].reshape(-1, 2), 0.75)))
+    features = objective.patch_head(objective.encoder(grid_patches(pictures, draws[:, 9:].reshape(-1, 2), 0.75)))
     for b in range(2):
         order = sorted(range(9), key=lambda j: draws[b, j].item())
         row = torch.cat([features[9 * b + j] for j in order])
