@@ -13,7 +13,7 @@ import torch
 from invp.plumbing.config import plugin_options
 from invp.plumbing.experiments import load
 from invp.plumbing.files import canonical_json
-from invp.plumbing.plugins import plugin_names
+from invp.plumbing.plugins import constants, plugin_names
 from invp.plumbing.provenance import code_digest, step_modules
 from invp.steps import pretrain
 from invp.training.checkpoint import load_checkpoint
@@ -43,6 +43,9 @@ SMALL = {
     "pirl": {"loss": "infonce", "num_negatives": 400, "temperature": 0.5, "weight": 0.1, "patch_size": 4},
 }
 
+# Pixels of a view's side, of objectives that need more than the digits' eight.
+SIZES: dict[str, int] = {}
+
 
 def pretrain_section(loaded: dict, seed: int, stage: int) -> dict:
     return pretrain.section({"loaded": {"one": loaded}}, experiment="one", seed=seed, stage=stage)
@@ -54,6 +57,9 @@ def experiment(objective="invp", norm="batch", **options) -> dict:
     loaded["objective"] = plugin_options("objectives", values, "test")
     loaded["encoder"] |= {"width": 8, "norm": norm}
     loaded["head"]["dimensions"] = 32
+    if not constants("objectives", objective).get("HEAD", True):
+        loaded["head"]["kind"] = "none"
+    loaded["augmentation"]["size"] = SIZES.get(objective, loaded["augmentation"]["size"])
     loaded["training"] |= {"epochs": 4, "batch_size": 128, "learning_rate": 0.001}  # so small that roundings do not grow
     loaded["stages"] = [2, 4]
     return loaded

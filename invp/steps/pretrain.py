@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
+from invp.plumbing.errors import UserError
 from invp.plumbing.files import atomic_path
 from invp.plumbing.jobs import Job, add_workers
 from invp.plumbing.launch import STOPPED, leave_after
+from invp.plumbing.plugins import constants
 from invp.plumbing.sections import training_section
 from invp.plumbing.staging import staged
 from invp.training.checkpoint import is_of, locked
@@ -32,6 +34,13 @@ def section(study: dict, *, experiment: str, seed: int, stage: int) -> dict:
     keys = ("objective", "encoder", "head", "augmentation", "training", "weights")
     begins = [s for s in options["stages"] if s < stage] if options["objective"].get("graph") == "stage" else []
     return {**{key: options[key] for key in keys}, "graph_stages": begins, "seed": seed, "stage": stage}
+
+
+def check(experiment: dict) -> None:
+    """UserError for a projection head that the objective would not use."""
+    name, kind = experiment["objective"]["name"], experiment["head"]["kind"]
+    if kind != "none" and not constants("objectives", name).get("HEAD", True):
+        raise UserError(f"head.kind is {kind!r}, and the objective {name} trains no head; valid: none")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
