@@ -60,7 +60,7 @@ def ours(shards: Shards, size: int, batch: int, workers: int) -> Callable[[], in
     def run() -> int:
         order = epoch_order(shards.num_samples, 0, 1)
         common = {"batch_size": batch, "start_step": 0, "rank": 0, "world_size": 1, "device": CPU, "seed": 0, "epoch": 1}
-        batches = train_batches(shards, order=order, augmentation=Augment(options(size)), views=1, workers=workers, **common)
+        batches = train_batches(shards, order=order, augmentations=[Augment(options(size))], workers=workers, **common)
         return sum(len(views[0]) for _, _, views in batches)
 
     return run

@@ -77,6 +77,31 @@ def test_a_crop_that_is_enlarged_equals_torchvisions():
         torch.testing.assert_close(result[i], expected, atol=1e-4, rtol=0)
 
 
+def test_a_whole_image_that_is_enlarged_bicubically_equals_torchvisions():
+    batch = images(3).float() / 255
+    result = crop_and_resize(batch, torch.tensor([[0.0, 0, 32, 32]] * 3), 48, torch.zeros(3, dtype=torch.bool), mode="bicubic")
+    expected = V.resize(batch, [48, 48], interpolation=V.InterpolationMode.BICUBIC, antialias=False)
+    torch.testing.assert_close(result, expected, atol=1e-4, rtol=0)
+
+
+def test_bicubic_views_are_pixels():
+    options = {"size": 48, "interpolation": "bicubic", "crop_scale": [0.5, 1.0], "mean": [0.0] * 3, "std": [1.0] * 3}
+    found = augmented(Augmentation(**options), images(16))
+    assert found.min() == 0 and found.max() == 1, "noise overshoots"
+    assert not torch.allclose(found, augmented(Augmentation(**options | {"interpolation": "bilinear"}), images(16)), atol=0.1)
+
+
+def test_solarised_views_equal_torchvisions_and_change_no_other_draw():
+    batch, common = (
+        images(200),
+        {"size": 32, "flip": True, "jitter": [0.4, 0.4, 0.4, 0.1], "jitter_probability": 0.8, "mean": [0.0] * 3, "std": [1.0] * 3},
+    )
+    plain, found = augmented(Augmentation(**common), batch), augmented(Augmentation(**common, solarize=0.3), batch)
+    changed = (found != plain).flatten(1).any(1)
+    assert 0.2 < changed.float().mean() < 0.4
+    torch.testing.assert_close(found[changed], V.solarize(plain[changed], 128 / 255))
+
+
 @pytest.mark.parametrize("height, width", [(32, 32), (60, 200), (200, 60)])
 def test_crop_boxes_are_distributed_as_torchvisions(height, width):
     scale, ratio, count = [0.2, 1.0], [3 / 4, 4 / 3], 3000
@@ -159,7 +184,7 @@ def test_colour_adjustments_of_photographs_equal_torchvisions_of_pillow_images(n
 def test_photographs_on_a_cpu_are_augmented_as_on_a_device_but_for_whole_levels(first):
     options = Augmentation(
         size=64, crop_scale=[1.0, 1.0], crop_ratio=[1.0, 1.0], flip=True, jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8,
-        grayscale=0.2, grayscale_first=first, blur_probability=0.5,
+        grayscale=0.2, grayscale_first=first, blur_probability=0.5, solarize=0.3 * first,
     )  # fmt: skip
     batch, augment = smooth(64), Augment(options)
     draws = augment.drawn((0, 1, 2, 0), slice(0, 64), 64, 64, 64)

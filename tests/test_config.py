@@ -64,6 +64,20 @@ def test_another_name_drops_the_parents_options(folder):
         ({"evaluations": {"knnn": {}}}, ["knnn", "did you mean 'knn'"]),
         ({"evaluate_stages": "some"}, ["evaluate_stages"]),
         ({"dataset": {"name": "digits", "id": "../up"}}, ["id"]),
+        ({"views": {}}, ["section 'views' must be a list"]),
+        ({"views": [{"size": 4, "sise": 2}]}, ["section 'views', kind 1", "sise"]),
+        ({"views": [{}, {"mean": [0, 0, 0]}]}, ["mean is that of all views"]),
+        ({"extends": "digits-simclr", "views": [{}, {"size": 4}]}, ["of [4, 8] pixels a side", "simclr takes views of one size"]),
+        ({"views": [{}, {"count": 2}]}, ["views has 3, and the objective invp takes 1"]),
+        (
+            {"training": {"optimizer": "adamw", "momentum": 0.5}},
+            ["momentum is 0.5, which optimizer adamw has no use for", "sgd, lars"],
+        ),
+        ({"training": {"betas": [0.8, 0.9]}}, ["betas is [0.8, 0.9], which optimizer sgd has no use for", "adamw"]),
+        ({"training": {"drops": [3]}}, ["drops is [3], which schedule cosine has no use for", "multistep"]),
+        ({"training": {"final_rate": 1.0}}, ["final_rate is 1.0", "at most the learning_rate"]),
+        ({"training": {"weight_decay_end": "much"}}, ["weight_decay_end is 'much'", "a number or null"]),
+        ({"training": {"weight_decay_end": -0.1}}, ["weight_decay_end is -0.1", "at least 0"]),
     ],
 )
 def test_a_mistake_names_the_file_the_key_and_the_nearest_valid_one(folder, content, words):
@@ -72,6 +86,15 @@ def test_a_mistake_names_the_file_the_key_and_the_nearest_valid_one(folder, cont
         load(path)
     for word in ["digits-wrong.yaml", *words]:
         assert word in str(caught.value)
+
+
+def test_kinds_of_view_take_what_they_do_not_give_from_the_augmentation(folder):
+    two = {"extends": "digits-simclr", "views": [{}, {"blur_probability": 0.1, "solarize": 0.2}]}
+    child, parent = load(write(folder, "digits-two", **two)), load(write(folder, "digits-one", extends="digits-simclr"))
+    assert child["views"] == [
+        {**parent["augmentation"], "count": 1}, {**parent["augmentation"], "blur_probability": 0.1, "solarize": 0.2, "count": 1},
+    ]  # fmt: skip
+    assert parent["views"] == []
 
 
 def test_extending_in_a_circle_is_an_error(folder):

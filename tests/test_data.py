@@ -140,13 +140,13 @@ def test_torchcodec_gives_the_crops_that_pillow_gives(tmp_path):
     augment = Augment(Augmentation(size=32, decoder="torchcodec"))
     ours = crops_on_device(shards, index, augment, key, CPU).float()
     draws = crop_draws(index, key)
-    others = torch.stack([random_crops(shards, i, augment, [draws[i]])[0] for i in range(6)]).float()
+    others = torch.stack([random_crops(shards, i, [augment], [draws[i]])[0] for i in range(6)]).float()
     assert ours.shape == (6, 3, 32, 32) and (ours - others).abs().mean() < 1
     assert (ours - others[[1, 2, 3, 4, 5, 0]]).abs().mean() > 10, "each image has its own crop"
-    common = {"order": index, "batch_size": 3, "views": 2, **ALONE}
-    batches = list(train_batches(shards, augmentation=augment, **common))
+    common = {"order": index, "batch_size": 3, "augmentations": [augment] * 2, **ALONE}
+    batches = list(train_batches(shards, **common))
     assert [step for step, _, _ in batches] == [0, 1] and not torch.equal(*batches[0][2])
-    again = list(train_batches(shards, augmentation=augment, **{**common, "start_step": 1}))
+    again = list(train_batches(shards, **{**common, "start_step": 1}))
     assert torch.equal(again[0][2][0], batches[1][2][0])
 
 
@@ -163,12 +163,16 @@ def test_batches_are_the_same_for_any_workers_processes_and_start(kind, digits, 
         shards, batch = Shards(digits["train"]), 64
     else:
         shards, batch = prepared("image_folder", photographs, tmp_path / "out", folder="pets"), 4
-    augmentation = Augment(Augmentation(size=16, flip=True, jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8))
-    common = {"order": epoch_order(shards.num_samples, 0, 1), "batch_size": batch, "device": CPU, "augmentation": augmentation}
-    common |= {"seed": 0, "epoch": 1, "views": 2}
+    options = {"size": 16, "flip": True, "jitter": [0.4, 0.4, 0.4, 0.1], "jitter_probability": 0.8}
+    kinds = [
+        Augment(Augmentation(**options)),
+        Augment(Augmentation(**options | {"size": 8, "solarize": 0.5, "interpolation": "bicubic"})),
+    ]
+    common = {"order": epoch_order(shards.num_samples, 0, 1), "batch_size": batch, "device": CPU, "augmentations": kinds}
+    common |= {"seed": 0, "epoch": 1}
     whole = list(train_batches(shards, start_step=0, rank=0, world_size=1, **common))
     assert [step for step, _, _ in whole] == list(range(shards.num_samples // batch))
-    assert not torch.equal(whole[0][2][0], whole[0][2][1])
+    assert [view.shape[2:] for view in whole[0][2]] == [(16, 16), (8, 8)]
     late = list(train_batches(shards, start_step=2, rank=0, world_size=1, workers=3, **common))
     parts = [list(train_batches(shards, start_step=0, rank=rank, world_size=2, **common)) for rank in (0, 1)]
     for (step, index, views), (_, late_index, late_views) in zip(whole[2:], late, strict=True):
@@ -275,7 +279,7 @@ def test_a_crop_sees_no_pixel_beyond_it(tmp_path):
     draws = [crop_draws(torch.arange(8), (0, 1, view)) for view in range(2)]
     for number in range(8):
         image = shards.decoded(number)
-        ours = random_crops(shards, number, augment, [own[number] for own in draws])
+        ours = random_crops(shards, number, [augment] * len(draws), [own[number] for own in draws])
         assert not torch.equal(*ours)
         for own, crop in zip(draws, ours, strict=True):
             box = crop_box(image.height, image.width, augment.options.crop_scale, augment.options.crop_ratio, own[number])
@@ -334,7 +338,7 @@ def test_every_reader_of_photographs_decodes_them_once_for_all_views_in_as_many_
     monkeypatch.setattr(Shards, "encoded", watched)
     monkeypatch.setattr(batches_module, "CHUNK", 1)
     common = {"order": torch.arange(12), "batch_size": 4, **ALONE}
-    list(train_batches(shards, augmentation=Augment(Augmentation(size=16)), views=3, workers=3, **common))
+    list(train_batches(shards, augmentations=[Augment(Augmentation(size=16))] * 3, workers=3, **common))
     assert sorted(encoded) == list(range(12)) and len(threads) == 3
     threads.clear()
     list(eval_batches(shards, size=16, batch_size=5, device=CPU, mean=[0.5] * 3, std=[0.5] * 3, workers=3))

@@ -90,7 +90,7 @@ def test_batches_of_small_images(device, digits):
         "seed": 0,
         "epoch": 1,
     }
-    common |= {"augmentation": Augment(Augmentation(size=8)), "views": 1}
+    common |= {"augmentations": [Augment(Augmentation(size=8))]}
     for (_, index, (ours,)), (_, same, (theirs,)) in zip(
         train_batches(shards, device=torch.device(device), **common), train_batches(shards, device=CPU, **common), strict=True
     ):
@@ -112,7 +112,7 @@ def test_photographs_decoded_on_the_device(device, tmp_path):
     found = crops_on_device(shards, torch.arange(4), augment, (0, 1, 0), torch.device(device))
     assert found.device.type == device
     draws = crop_draws(torch.arange(4), (0, 1, 0))
-    others = torch.stack([random_crops(shards, i, augment, [draws[i]])[0] for i in range(4)]).float()
+    others = torch.stack([random_crops(shards, i, [augment], [draws[i]])[0] for i in range(4)]).float()
     assert (found.cpu().float() - others).abs().mean() < 4
 
 

@@ -34,8 +34,8 @@ def wrong_values(declared: Field) -> list:
         wrong = [None, ["a"], {"a": "b"}]
         wrong += [given["choices"][0] + "x", given["choices"][0][:-1], ""] if given["choices"] else []
         return wrong + ([""] if given["filled"] else [])
-    single = kind in (int, float)
-    wrong = ["many", math.nan, math.inf, -math.inf, *([True, None, [1]] if single else [])]
+    single = kind in (int, float, float | None)
+    wrong = ["many", math.nan, math.inf, -math.inf, *([True, [1]] if single else []), *([None] if kind in (int, float) else [])]
     wrong += [2.5] if kind in (int, list[int]) else []
     step = 1 if kind in (int, list[int]) else 1e-3
     limits = given["limits"]

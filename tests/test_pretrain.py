@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from invp.plumbing.config import plugin_options
+from invp.plumbing.config import plugin_options, structured
 from invp.plumbing.experiments import load
 from invp.plumbing.files import canonical_json
 from invp.plumbing.plugins import constants, plugin_names
 from invp.plumbing.provenance import code_digest, step_modules
+from invp.plumbing.sections import Training
 from invp.steps import pretrain
 from invp.training.checkpoint import load_checkpoint
 from invp.training.distributed import Group
 from invp.training.loop import Stage
-from invp.training.optim import learning_rate
+from invp.training.optim import build_optimizer, learning_rate, weight_decay
 from tests import warm_python
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -265,11 +266,151 @@ def test_an_infinite_loss_stops_the_run_and_names_the_batch(digits, tmp_path):
 
 def test_schedules():
     base = {"learning_rate": 1.0, "warmup_epochs": 0, "drops": [4, 6], "drop_factor": 0.1, "epochs": 8}
-    rates = [learning_rate({**base, "schedule": "multistep"}, e) for e in range(1, 9)]
+    base |= {"schedule_by": "epoch", "final_rate": 0.0}
+    rates = [learning_rate({**base, "schedule": "multistep"}, e) for e in range(8)]
     assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
-    rates = [learning_rate({**base, "schedule": "cosine"}, e) for e in range(1, 9)]
+    rates = [learning_rate({**base, "schedule": "cosine"}, e) for e in range(8)]
     assert rates[0] == 1 and rates[4] == pytest.approx(0.5) and rates == sorted(rates, reverse=True)
-    assert learning_rate({**base, "schedule": "constant", "warmup_epochs": 4}, 1) == 0.25
+    assert learning_rate({**base, "schedule": "constant", "warmup_epochs": 4}, 0) == 0.25
+    assert learning_rate({**base, "schedule": "cosine"}, 3.9) == rates[3], "by epoch it is that of the whole epoch"
+    by_step = {**base, "schedule": "cosine", "schedule_by": "step", "warmup_epochs": 2, "final_rate": 0.2}
+    assert [learning_rate(by_step, x) for x in (0, 0.5, 2)] == [0, 0.25, 1]
+    # Cosine from 1 to 0.2 in the six epochs after the warm-up: torch's own scheduler, four steps an epoch.
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=24, eta_min=0.2)
+    for step in range(24):
+        assert learning_rate(by_step, 2 + step / 4) == pytest.approx(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+
+
+def test_the_weight_decay_goes_to_its_end_as_lightlys_schedule():
+    schedule = pytest.importorskip("lightly.utils.scheduler")
+    training = {"weight_decay": 0.04, "weight_decay_end": 0.4, "epochs": 5, "schedule_by": "step"}
+    for step in range(20):  # theirs ends with the last step
+        assert weight_decay(training, step / 4 * 20 / 19) == pytest.approx(schedule.cosine_schedule(step, 20, 0.04, 0.4))
+    assert weight_decay({**training, "schedule_by": "epoch"}, 2.9) == weight_decay(training, 2.0)
+
+
+def optimised(model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: int = 5) -> list[torch.Tensor]:
+    images = torch.randn(steps, 6, 3, generator=torch.Generator().manual_seed(1))
+    for batch in images:
+        optimizer.zero_grad()
+        model(batch).square().sum().backward()
+        optimizer.step()
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def two_layers() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize("decay_norms", [True, False])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_an_optimizer_is_the_one_of_its_name(name, decay_norms):
+    """torch's own, and lightly's LARS; what does not decay has a group of its own."""
+    values = {"optimizer": name, "learning_rate": 0.05, "weight_decay": 0.1, "decay_norms": decay_norms, "epochs": 1}
+    values |= {"betas": [0.8, 0.95]} if name == "adamw" else {"momentum": 0.7}
+    training = structured(Training, values | ({"trust": 0.02} if name == "lars" else {}), "test")
+    ours, theirs = two_layers(), two_layers()
+    decayed = [p for n, p in theirs.named_parameters() if n in ("0.weight", "2.weight")]
+    others = [p for n, p in theirs.named_parameters() if n not in ("0.weight", "2.weight")]
+    groups = [{"params": decayed + ([] if not decay_norms else others)}]
+    groups += [] if decay_norms else [{"params": others, "weight_decay": 0.0}]
+    common = {"lr": 0.05, "weight_decay": 0.1}
+    if name == "adamw":
+        other = torch.optim.AdamW(groups, betas=(0.8, 0.95), **common)
+    elif name == "sgd":
+        other = torch.optim.SGD(groups, momentum=0.7, **common)
+    else:
+        other = pytest.importorskip("lightly.utils.lars").LARS(groups, momentum=0.7, trust_coefficient=0.02, **common)
+    for one, two in zip(optimised(ours, build_optimizer(ours, training)), optimised(theirs, other), strict=True):
+        torch.testing.assert_close(one, two)
+    assert (ours[1].weight - two_layers()[1].weight).abs().max() > 1e-4
+
+
+def test_lars_scales_though_nothing_decays():
+    values = {"optimizer": "lars", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0, "decay_norms": False, "epochs": 1}
+    training = structured(Training, values | {"trust": 0.01}, "test")
+    model, before = two_layers(), two_layers()
+    optimised(model, build_optimizer(model, training), steps=1)
+    torch.testing.assert_close((model[0].weight - before[0].weight).norm(), 0.01 * before[0].weight.norm())
+
+
+OPTIMIZED = {
+    "adamw": {"optimizer": "adamw", "momentum": 0.9, "weight_decay_end": 0.1, "decay_norms": False, "schedule_by": "step"},
+    "lars": {"optimizer": "lars", "clip": 0.5, "schedule_by": "step", "warmup_epochs": 1, "final_rate": 1e-4},
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZED)
+def test_with_another_optimizer_it_resumes_to_the_bit_inside_an_epoch(name, digits, tmp_path):
+    loaded = experiment("simclr")
+    loaded["training"] |= OPTIMIZED[name]
+    section, group = pretrain_section(loaded, 0, 2), Group(0, 1, torch.device("cpu"))
+    whole = Stage(section, digits["train"], None, group, "test")
+    assert whole.run(2, tmp_path / "partial.pt", 10, StopAfter(10**9))
+    left = Stage(section, digits["train"], None, group, "test")
+    assert not left.run(2, tmp_path / "partial.pt", 10, StopAfter(34))
+    again = Stage(section, digits["train"], None, group, "test")
+    again.resume(tmp_path / "partial.pt")
+    assert again.epoch == 1 and 0 < again.step < 11
+    assert again.run(2, tmp_path / "partial.pt", 10, StopAfter(10**9))
+    assert_equal(whole.state()["objective"], again.state()["objective"])
+    assert_equal(whole.state()["optimizer"], again.state()["optimizer"])
+    rates = [row["learning_rate"] for row in whole.rows]
+    assert rates == [row["learning_rate"] for row in again.rows] and rates[0] != rates[1]
+
+
+class StopAfter:
+    """Asks to leave when it was looked at so many times: twice a step."""
+
+    reason = "test"
+
+    def __init__(self, looks: int):
+        self.looks = looks
+
+    def __bool__(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+def test_the_norm_of_all_gradients_is_clipped(digits):
+    norms = []
+    for clip in (0.0, 0.01):
+        loaded = experiment("simclr")
+        loaded["training"] |= {"clip": clip, "momentum": 0.0, "weight_decay": 0.0}
+        stage = Stage(pretrain_section(loaded, 0, 1), digits["train"], None, Group(0, 1, torch.device("cpu")), "test")
+        stage.objective.train()
+        stage._train_step(*next(iter(stage._batches())))
+        norms.append(torch.stack([p.grad.norm() for p in stage.objective.parameters()]).norm().item())
+    assert norms[0] > 0.02 and norms[1] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_kinds_of_view_have_their_sizes_and_count_by_their_area(digits):
+    loaded = experiment("simclr")
+    small = loaded["augmentation"] | {"size": 4}
+    loaded["views"] = [loaded["augmentation"] | {"count": 1}, small | {"count": 1}]
+    stage = Stage(pretrain_section(loaded, 0, 1), digits["train"], None, Group(0, 1, torch.device("cpu")), "test")
+    _, _, views = next(iter(stage._batches()))
+    assert [view.shape[-1] for view in views] == [8, 4] and stage.views == 1.25
+    loaded["views"] = [loaded["augmentation"] | {"count": 2}]
+    alike = Stage(pretrain_section(loaded, 0, 1), digits["train"], None, Group(0, 1, torch.device("cpu")), "test")
+    loaded["views"] = []
+    plain = Stage(pretrain_section(loaded, 0, 1), digits["train"], None, Group(0, 1, torch.device("cpu")), "test")
+    assert all(map(torch.equal, next(iter(alike._batches()))[2], next(iter(plain._batches()))[2]))
+    assert alike.views == plain.views == 2
+
+
+def test_an_objective_that_asks_is_told_how_far_the_training_is(digits, tmp_path, monkeypatch):
+    section = pretrain_section(experiment("simclr"), 0, 2)
+    stage = Stage(section, digits["train"], None, Group(0, 1, torch.device("cpu")), "test")
+    stage.told_progress, seen = True, []
+    forward = stage.objective.forward
+    monkeypatch.setattr(stage.objective, "forward", lambda *given: seen.append(stage.objective.progress) or forward(*given))
+    stage.run(2, tmp_path / "partial.pt", 10, StopAfter(10**9))
+    assert seen == pytest.approx([number / 11 / 4 for number in range(22)]), "of four epochs"
 
 
 def test_the_authors_rates_come_an_epoch_earlier(digits, tmp_path):
@@ -297,7 +438,7 @@ def test_the_horizon_counts_where_the_schedule_looks_at_it(schedule, depends):
         loaded = experiment()
         loaded["training"] |= {"epochs": epochs, "schedule": schedule, "drops": [2]}
         sections.append(pretrain_section(loaded, 0, 4))
-        rates.append([learning_rate(loaded["training"], epoch) for epoch in range(1, 5)])
+        rates.append([learning_rate(loaded["training"], epoch) for epoch in range(4)])
         if not depends:
-            assert rates[-1] == [learning_rate(sections[-1]["training"], epoch) for epoch in range(1, 5)]
+            assert rates[-1] == [learning_rate(sections[-1]["training"], epoch) for epoch in range(4)]
     assert (sections[0] != sections[1]) == (rates[0] != rates[1]) == depends

@@ -17,6 +17,7 @@ from torch import Tensor
 from invp.core.selection import mixed_seed
 from invp.plumbing.sections import Augmentation
 
+SOLARIZED_FROM = 128  # the level, of 255, from which on solarisation turns levels round
 GREY = (0.2989, 0.587, 0.114)  # torchvision's weights
 
 
@@ -51,28 +52,30 @@ def crop_boxes(
     return torch.stack([top, left, h, w], 1)
 
 
-def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor, whole: bool = True) -> Tensor:
-    """Each image's box (top, left, height, width), resized to size x size with bilinear interpolation, flipped where asked."""
+def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor, whole: bool = True, mode: str = "bilinear") -> Tensor:
+    """Each image's box (top, left, height, width), resized to size x size with bilinear or bicubic interpolation, flipped where asked."""
     height, width = images.shape[-2:]
     top, left, h, w = boxes.to(images.device).unbind(1)
     flip = flip.to(images.device)
     if whole:
-        # No pixel beyond the crop is seen: places are kept between the centres of its first and last pixels.
+        # No pixel beyond the crop is seen: places are kept between the centres of its first and last pixels. Differs with bicubic
+        # interpolation, whose window of four pixels may see two beyond.
+        edge = 0.5 if mode == "bilinear" else 0.0
         steps = (torch.arange(size, device=images.device) + 0.5) / size
         across = torch.where(flip[:, None], 1 - steps, steps)
-        x = left[:, None] + torch.minimum(torch.clamp(across * w[:, None], min=0.5), w[:, None] - 0.5)
-        y = top[:, None] + torch.minimum(torch.clamp(steps * h[:, None], min=0.5), h[:, None] - 0.5)
+        x = left[:, None] + torch.minimum(torch.clamp(across * w[:, None], min=edge), w[:, None] - edge)
+        y = top[:, None] + torch.minimum(torch.clamp(steps * h[:, None], min=edge), h[:, None] - edge)
         grid = torch.empty(len(images), size, size, 2, device=images.device)
         grid[..., 0] = (2 * x / width - 1)[:, None, :]
         grid[..., 1] = (2 * y / height - 1)[:, :, None]
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return F.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=False)
     theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, 0, 0] = torch.where(flip, -w, w) / width
     theta[:, 1, 1] = h / height
     theta[:, 0, 2] = (2 * left + w) / width - 1
     theta[:, 1, 2] = (2 * top + h) / height - 1
     grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return F.grid_sample(images, grid, mode=mode, padding_mode="reflection", align_corners=False)
 
 
 def to_grey(images: Tensor) -> Tensor:
@@ -128,7 +131,7 @@ class Draws:
     """What was drawn for B images, on the CPU: `flip` and `grey` (bool), whether and how colours are changed, and how much is blurred.
 
     `jittered` (bool), `factors` Bx4 and `order` Bx4 of the adjustments are None without colour jitter, `blurred` (bool) and `sigma`
-    without blur. `boxes` are the crops, Bx4. What decides about shapes is an array of NumPy: a device is not asked for it.
+    without blur, `solarized` (bool) is None where none is. `boxes` are the crops, Bx4. What decides about shapes is an array of NumPy: a device is not asked for it.
     """
 
     boxes: Tensor
@@ -139,6 +142,7 @@ class Draws:
     order: np.ndarray | None = None
     blurred: np.ndarray | None = None
     sigma: Tensor | None = None
+    solarized: np.ndarray | None = None
 
     def __getitem__(self, rows: slice) -> "Draws":
         return Draws(*(None if value is None else value[rows] for value in vars(self).values()))
@@ -175,6 +179,8 @@ class Augment:
         if options.blur_probability:
             result.sigma = torch.empty(global_batch).uniform_(*options.blur_sigma, generator=generator)
             result.blurred = (draws[:, 3] < options.blur_probability).numpy()
+        if options.solarize:
+            result.solarized = (torch.rand(global_batch, generator=generator) < options.solarize).numpy()
         return result[rows]
 
     def applied(self, images: Tensor, draws: Draws) -> Tensor:
@@ -185,7 +191,9 @@ class Augment:
             index = chosen_rows(draws.flip, result.device)
             result[index] = result[index].flip(-1)
         else:
-            result = crop_and_resize(result, draws.boxes, options.size, torch.from_numpy(draws.flip), options.whole_pixels)
+            flip = torch.from_numpy(draws.flip)
+            result = crop_and_resize(result, draws.boxes, options.size, flip, options.whole_pixels, options.interpolation)
+            result = result.clamp_(0, 1) if options.interpolation == "bicubic" else result
         # Fresh memory, which all that follows may write to.
         result = result.expand(-1, 3, -1, -1).contiguous() if result.shape[1] == 1 else result
         grey = chosen_rows(draws.grey, result.device)
@@ -197,6 +205,10 @@ class Augment:
             result[grey] = to_grey(result[grey]).expand(-1, 3, -1, -1)
         if draws.blurred is not None:
             result = self._blurred(result, draws.blurred, draws.sigma)
+        if draws.solarized is not None:
+            index = chosen_rows(draws.solarized, result.device)
+            chosen = result[index]
+            result[index] = torch.where(chosen >= SOLARIZED_FROM / 255, 1 - chosen, chosen)
         mean, std = (result.new_tensor(values)[:, None, None] for values in (options.mean, options.std))
         return result.sub_(mean).div_(std)
 

@@ -38,13 +38,13 @@ def train_batches(
     rank: int,
     world_size: int,
     device: torch.device,
-    augmentation: Augment,
+    augmentations: list[Augment],
     seed: int,
     epoch: int,
-    views: int,
     workers: int = 1,
 ) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
-    """Yields (step, index B, views of Bx3xsizexsize) of this process from `start_step` on; the last, smaller batch is dropped.
+    """Yields (step, index B, views of Bx3xsizexsize) of this process from `start_step` on, one view for each augmentation; the last,
+    smaller batch is dropped.
 
     `order` holds the numbers of the images in the order of the epoch; `batch_size` counts the images of all processes together.
     Photographs are decoded by `workers` threads.
@@ -56,33 +56,35 @@ def train_batches(
     if shards.format == "uint8":
         for step, index in batches:
             images = shards.images(index, device)
-            yield step, index, [augmentation(images, (seed, epoch, step, view), rows, batch_size) for view in range(views)]
+            keys = [(seed, epoch, step, view) for view in range(len(augmentations))]
+            yield step, index, [own(images, key, rows, batch_size) for own, key in zip(augmentations, keys, strict=True)]
         return
-    inner = Augment(augmentation.after_crop())
-    size = augmentation.options.size
-    if augmentation.options.decoder == "torchcodec":
+    inner = [Augment(own.after_crop()) for own in augmentations]
+    if augmentations[0].options.decoder == "torchcodec":  # that of all views
         for step, index in batches:
-            crops = (crops_on_device(shards, index, augmentation, (seed, epoch, view), device) for view in range(views))
-            yield step, index, [inner(each, (seed, epoch, step, view), rows, batch_size) for view, each in enumerate(crops)]
+            crops = (crops_on_device(shards, index, own, (seed, epoch, view), device) for view, own in enumerate(augmentations))
+            yield step, index, [inner[view](each, (seed, epoch, step, view), rows, batch_size) for view, each in enumerate(crops)]
         return
 
     def pieces(batch: tuple[int, Tensor]) -> list[Callable[[], list[Tensor]]]:
         """What threads do for a batch, a few photographs each; the numbers of the whole batch are drawn here, in a few calls."""
         step, index = batch
-        boxes = np.stack([crop_draws(index, (seed, epoch, view)) for view in range(views)], 1)
+        boxes = np.stack([crop_draws(index, (seed, epoch, view)) for view in range(len(inner))], 1)
         on_gpu = device.type == "cuda"  # which takes levels, and changes their colours itself
+        sizes = [own.options.size for own in inner]
         colours = [
-            None if on_gpu else inner.drawn((seed, epoch, step, view), rows, batch_size, size, size) for view in range(views)
+            None if on_gpu else own.drawn((seed, epoch, step, view), rows, batch_size, size, size)
+            for view, (own, size) in enumerate(zip(inner, sizes, strict=True))
         ]
-        images = [torch.empty(len(index), 3, size, size, dtype=torch.uint8 if on_gpu else torch.float32) for _ in range(views)]
+        images = [torch.empty(len(index), 3, size, size, dtype=torch.uint8 if on_gpu else torch.float32) for size in sizes]
 
         def made(chunk: slice) -> list[Tensor]:
-            crops = [random_crops(shards, int(i), augmentation, own) for i, own in zip(index[chunk], boxes[chunk], strict=True)]
-            for own, view, draws in zip(zip(*crops, strict=True), images, colours, strict=True):
+            crops = [random_crops(shards, int(i), augmentations, own) for i, own in zip(index[chunk], boxes[chunk], strict=True)]
+            for own, augmentation, view, draws in zip(zip(*crops, strict=True), inner, images, colours, strict=True):
                 if draws is None:
                     torch.stack(list(own), out=view[chunk])
                 else:
-                    coloured(list(own), inner, draws[chunk], out=view[chunk])
+                    coloured(list(own), augmentation, draws[chunk], out=view[chunk])
             return images  # of the whole batch, in which every chunk is when all are made
 
         return [partial(made, slice(start, start + CHUNK)) for start in range(0, len(index), CHUNK)]
@@ -91,7 +93,7 @@ def train_batches(
         images = made[0]
         if device.type == "cuda":
             images = [each.pin_memory().to(device, non_blocking=True) for each in images]
-            images = [inner(each, (seed, epoch, step, view), rows, batch_size) for view, each in enumerate(images)]
+            images = [inner[view](each, (seed, epoch, step, view), rows, batch_size) for view, each in enumerate(images)]
         yield step, index, images
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invp.data.augment import Augment, Draws, blur_width
+from invp.data.augment import SOLARIZED_FROM, Augment, Draws, blur_width
 from invp.data.decode import opencv
 
 LEVELS = np.arange(256.0)
@@ -44,6 +44,8 @@ def _coloured(image: np.ndarray, augmentation: Augment, draws: Draws, row: int) 
     if draws.blurred is not None and draws.blurred[row]:
         width = blur_width(options.size)
         image = cv2.GaussianBlur(image, (width, width), float(draws.sigma[row]), borderType=cv2.BORDER_REFLECT_101)
+    if draws.solarized is not None and draws.solarized[row]:
+        image = _table(image, np.where(LEVELS >= SOLARIZED_FROM, 255 - LEVELS, LEVELS))
     return image
 
 

@@ -74,31 +74,34 @@ def crop_box(height: int, width: int, scale: list[float], ratio: list[float], dr
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def random_crops(shards: Shards, number: int, augmentation: Augment, draws: list[np.ndarray]) -> list[Tensor]:
-    """A photograph's crops at the size of the network, one for each view's draws (22 numbers): uint8 3xsizexsize. It is decoded once.
+def random_crops(shards: Shards, number: int, augmentations: list[Augment], draws: list[np.ndarray]) -> list[Tensor]:
+    """A photograph's crops, one for each view's augmentation and draws (22 numbers): uint8 3xsizexsize. It is decoded once.
 
     Differs from torchvision where every crop has four times the size or more: such a photograph is halved while it is decoded.
     """
-    options, content = augmentation.options, shards.encoded(number)
+    content, views = shards.encoded(number), [augmentation.options for augmentation in augmentations]
     try:
         opened = Image.open(io.BytesIO(content))
         width, height = opened.size
-        boxes = [crop_box(height, width, options.crop_scale, options.crop_ratio, own) for own in draws]
-        shortest = min(min(h, w) for _, _, h, w in boxes)
-        reduction = next(k for k in (8, 4, 2, 1) if k == 1 or shortest >= 2 * k * options.size)
+        boxes = [crop_box(height, width, view.crop_scale, view.crop_ratio, own) for view, own in zip(views, draws, strict=True)]
+        excess = min(min(h, w) / view.size for view, (_, _, h, w) in zip(views, boxes, strict=True))
+        reduction = next(k for k in (8, 4, 2, 1) if k == 1 or excess >= 2 * k)
         image = pixels(content, reduction)
         if image is None:
             image, reduction = np.array(opened.convert("RGB")), 1
     except (OSError, ValueError, Image.DecompressionBombError):
         image = np.array(shards.decoded(number))  # whose error says which image it is
-    return [_resized(image, tuple(value // reduction for value in box), options.size) for box in boxes]
+    return [
+        _resized(image, tuple(value // reduction for value in box), view.size, view.interpolation)
+        for view, box in zip(views, boxes, strict=True)
+    ]
 
 
-def _resized(image: np.ndarray, box: tuple[int, ...], size: int) -> Tensor:
+def _resized(image: np.ndarray, box: tuple[int, ...], size: int, mode: str) -> Tensor:
     """The box of an image HxWx3, resized to 3xsizexsize; no pixel beyond it is seen."""
     top, left, h, w = box
     part = torch.from_numpy(image[top : top + h, left : left + w]).permute(2, 0, 1)[None]
-    return F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
+    return F.interpolate(part, (size, size), mode=mode, antialias=True)[0]
 
 
 def crops_on_device(
@@ -130,7 +133,7 @@ def crops_on_device(
             image = torch.from_numpy(np.array(shards.decoded(number))).permute(2, 0, 1).to(device)
         top, left, h, w = crop_box(*image.shape[1:], options.crop_scale, options.crop_ratio, own)
         part = image[None, :, top : top + h, left : left + w].float()
-        crops.append(F.interpolate(part, (options.size, options.size), mode="bilinear", antialias=True)[0])
+        crops.append(F.interpolate(part, (options.size, options.size), mode=options.interpolation, antialias=True)[0])
     return torch.stack(crops).round_().clamp_(0, 255).to(torch.uint8)
 
 

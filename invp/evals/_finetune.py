@@ -108,9 +108,9 @@ def finetuned(
     while done < total and all(map(math.isfinite, losses)):  # a rate of the grid that is too large ends; the others go on
         epoch = len(losses) + 1
         order = numbers[epoch_order(len(numbers), seed, epoch)]
-        common = {"rank": 0, "world_size": 1, "device": torch.device(device), "seed": seed, "epoch": epoch, "views": 1}
+        common = {"rank": 0, "world_size": 1, "device": torch.device(device), "seed": seed, "epoch": epoch}
         for _, index, (images,) in train_batches(
-            shards, order=order, batch_size=batch_size, start_step=len(sums), augmentation=augmentation, workers=inputs.workers, **common
+            shards, order=order, batch_size=batch_size, start_step=len(sums), augmentations=[augmentation], workers=inputs.workers, **common
         ):  # fmt: skip
             for position, group in enumerate(optimizer.param_groups):
                 encoder = position == 0 and len(optimizer.param_groups) == 2

@@ -155,7 +155,7 @@ def fresh_blocks(config: Config, inputs, shards: Shards, fitting: Tensor, *, see
         scale = 0.1 ** sum(epoch + 1 > drop for drop in config.drops)
         for step, index, (images,) in train_batches(
             shards, order=fitting[epoch_order(len(fitting), seed, epoch + 1)], batch_size=batch_size, start_step=done, rank=0, world_size=1,
-            device=torch.device(device), augmentation=augmentation, seed=seed, epoch=epoch + 1, views=1, workers=inputs.workers,
+            device=torch.device(device), augmentations=[augmentation], seed=seed, epoch=epoch + 1, workers=inputs.workers,
         ):  # fmt: skip
             blocks.step(images, labels[index.to(device)], scale)
             done = step + 1

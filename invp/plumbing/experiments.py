@@ -13,7 +13,7 @@ from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json, sha256_of
 from invp.plumbing.folders import EXPERIMENTS
 from invp.plumbing.plugins import load_plugin, nearest, plugin_names
-from invp.plumbing.sections import SECTIONS, Study, Weights, check_resolution
+from invp.plumbing.sections import COMMON_TO_VIEWS, SECTIONS, Study, View, Weights, check_resolution, check_views
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 NAMES = "holds letters (a-z, A-Z), digits, '-' and '_', and begins with a letter or a digit"
@@ -128,6 +128,20 @@ def _weights(options: Any, where: str) -> dict:
     return result
 
 
+def _views(kinds: Any, augmentation: dict, where: str) -> list[dict]:
+    """The checked kinds of view, each with all options of `augmentation` that it does not give; none if all views are alike."""
+    if kinds is None:
+        return []
+    if not isinstance(kinds, list) or not kinds or not all(isinstance(kind, dict) for kind in kinds):
+        raise UserError(
+            f"{where} must be a list of what differs from 'augmentation', e.g. [{{}}, {{size: 16, count: 4}}], not {kinds!r}"
+        )
+    for kind in kinds:
+        if common := [key for key in COMMON_TO_VIEWS if key in kind]:
+            raise UserError(f"{where}: {common[0]} is that of all views: give it in 'augmentation'")
+    return [structured(View, {**augmentation, **kind}, f"{where}, kind {number}") for number, kind in enumerate(kinds, 1)]
+
+
 def _with_nothing_to_train(raw: dict) -> dict:
     """With `stages: [0]` nothing is trained, so an experiment need not say how: the objective without a memory, 0 epochs. Of given weights
     the embedding is the features themselves, where no head is asked for: a random one would only blur them."""
@@ -149,7 +163,7 @@ def load(path: Path, tables: dict[str, dict] | None = None) -> dict:
     """
     path = Path(path)
     raw = _with_nothing_to_train(_merged(_extended(path), tables or {}))
-    valid = ["extends", *PLAIN, *PLUGIN_SECTIONS, *SECTIONS, *PLUGIN_TABLES]
+    valid = ["extends", *PLAIN, "views", *PLUGIN_SECTIONS, *SECTIONS, *PLUGIN_TABLES]
     for key in raw:
         if key not in valid:
             raise UserError(f"{path}: unknown key '{key}'{nearest(key, valid)}")
@@ -158,6 +172,7 @@ def load(path: Path, tables: dict[str, dict] | None = None) -> dict:
     result["objective"] = plugin_options("objectives", raw.get("objective"), f"{path}, section 'objective'")
     for key, config_class in SECTIONS.items():
         result[key] = structured(config_class, {} if raw.get(key) is None else raw[key], f"{path}, section '{key}'")
+    result["views"] = _views(raw.get("views"), result["augmentation"], f"{path}, section 'views'")
     result["datasets"] = {result["dataset_id"]: result["dataset"]}
     result["evaluation_datasets"] = {}
     for key in PLUGIN_TABLES:
@@ -168,7 +183,7 @@ def load(path: Path, tables: dict[str, dict] | None = None) -> dict:
     if result["evaluate_stages"] not in ("last", "all"):
         raise UserError(f"{path}: evaluate_stages is {result['evaluate_stages']!r}; valid: last, all")
     steps = [load_plugin("steps", name) for name in plugin_names("steps")]
-    for check in (check_resolution, *(step.check for step in steps if hasattr(step, "check"))):
+    for check in (check_resolution, check_views, *(step.check for step in steps if hasattr(step, "check"))):
         try:
             check(result)
         except UserError as error:
@@ -263,7 +278,7 @@ def _tables_for(name: str, tables: dict[str, Any], experiments: list[str], where
 
 def _refuse_equal_trainings(loaded: dict[str, dict], where: str) -> None:
     """UserError if two experiments would train the same network twice."""
-    keys = ("dataset", "objective", "encoder", "head", "augmentation", "training", "weights")
+    keys = ("dataset", "objective", "encoder", "head", "augmentation", "views", "training", "weights")
     trained: dict[str, str] = {}
     for name, experiment in loaded.items():
         if experiment["stages"][-1] == 0:

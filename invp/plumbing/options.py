@@ -45,7 +45,7 @@ def option(
 def valid_values(declared: Field) -> str:
     """The valid values of a field in words, e.g. 'a whole number, at least 1'; without limits the type alone."""
     given = declared.metadata
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", float | None: "a number or null", str: "text"}
     kind = kinds.get(declared.type) or {list[int]: "whole numbers", list[float]: "numbers", list[str]: "texts"}[declared.type]
     if declared.type in (list[int], list[float], list[str]):
         kind = f"a list of {given['length']} {kind}" if given.get("length") else f"a list of {kind}"
@@ -59,6 +59,8 @@ def valid_values(declared: Field) -> str:
 
 def _is_valid(declared: Field, value: Any) -> bool:
     given = declared.metadata
+    if value is None:  # only a field that allows it is merged with it
+        return True
     values = value if isinstance(value, list) else [value]
     if isinstance(value, list):
         if given.get("length") is not None and len(value) != given["length"]:

@@ -1,10 +1,10 @@
 """The options of each section of an experiment and of a study, with their defaults; a plug-in's are its `Config`."""
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
-from invp.plumbing.plugins import constants
+from invp.plumbing.plugins import constants, load_plugin
 
 RESNETS = ("resnet_small", "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
 ENCODERS = (*RESNETS, "pixels")
@@ -22,6 +22,9 @@ ENCODERS_WITH = {
 INPUTS = ("rgb", "l", "l+ab")
 HEADS = ("linear", "mlp", "none")
 SCHEDULES = ("multistep", "cosine", "constant")
+# Which optimisers, or schedules, have an option: with another it would be ignored, so it is refused.
+OPTIMIZERS_WITH = {"momentum": ("sgd", "lars"), "nesterov": ("sgd", "lars"), "betas": ("adamw",), "trust": ("lars",)}
+SCHEDULES_WITH = {"final_rate": ("cosine",), "drops": ("multistep",), "drop_factor": ("multistep",)}
 DECODERS = ("pillow", "torchcodec")
 
 
@@ -79,24 +82,48 @@ class Head:
 
 @dataclass
 class Training:
-    """SGD with a learning rate that changes by epoch."""
+    """The optimiser, and a learning rate that changes by epoch or by step."""
 
     epochs: int = option(help="the schedule's horizon in epochs; stages may end earlier", least=0)
     batch_size: int = option(128, "images of all processes together", least=1)
+    optimizer: str = option("sgd", "the optimiser", choices=("sgd", "adamw", "lars"))
     learning_rate: float = option(0.03, "the rate after the warm-up", above=0)
-    momentum: float = option(0.9, "of SGD", least=0, below=1)
+    momentum: float = option(0.9, "of sgd and lars", least=0, below=1)
     nesterov: bool = option(False, "Nesterov's momentum")
+    betas: list[float] = option([0.9, 0.999], "of adamw: the decay of its two means", least=0, below=1, length=2)
+    trust: float = option(
+        0.001, "of lars: the trust coefficient, by which a step's share of the weights' norm is multiplied", above=0
+    )
     weight_decay: float = option(1e-4, "of all weights", least=0)
+    weight_decay_end: float | None = option(
+        None, "the decay at the end, to which it goes as half a cosine; null: it stays", least=0
+    )
+    decay_norms: bool = option(
+        True, "whether biases and the weights of normalisations decay too; with lars the others alone are scaled"
+    )
+    clip: float = option(0.0, "the most that the norm of all gradients together may be; 0: any", least=0)
     schedule: str = option("multistep", "of the learning rate", choices=SCHEDULES)
     drops: list[int] = option([], "epochs after which multistep multiplies the rate by drop_factor", least=0, rising=True)
     drop_factor: float = option(0.1, "of multistep", above=0, most=1)
+    final_rate: float = option(0.0, "of cosine: the rate at the end", least=0)
     warmup_epochs: int = option(0, "epochs of a linear warm-up", least=0)
+    schedule_by: str = option("epoch", "how often rate and decay change", choices=("epoch", "step"))
     precision: str = option("fp32", "bf16: the encoder's forward pass in bfloat16", choices=("fp32", "bf16"))
     channels_last: bool = option(False, "the memory layout of images: often faster")
 
     def __post_init__(self) -> None:
+        for key, kind, with_it in (("optimizer", self.optimizer, OPTIMIZERS_WITH), ("schedule", self.schedule, SCHEDULES_WITH)):
+            for declared in fields(self):
+                value, valid = getattr(self, declared.name), with_it.get(declared.name, (kind,))
+                default = declared.default_factory() if declared.default is MISSING else declared.default
+                if kind not in valid and value != default:
+                    raise UserError(
+                        f"{declared.name} is {value!r}, which {key} {kind} has no use for; valid with: {', '.join(valid)}"
+                    )
         if self.nesterov and not self.momentum:
             raise UserError("nesterov is True; valid with momentum: 0: false")
+        if self.final_rate > self.learning_rate:
+            raise UserError(f"final_rate is {self.final_rate}; valid: at most the learning_rate, {self.learning_rate}")
 
 
 @dataclass
@@ -114,6 +141,8 @@ class Augmentation:
     grayscale_first: bool = option(False, "grey before the colour jitter, as InstDisc, MoCo v1 and InvP with a linear head have it")
     blur_sigma: list[float] = option([0.1, 2.0], "of the Gaussian blur in pixels, from and to", above=0, length=2, rising=True)
     blur_probability: float = option(0.0, "of the blur", least=0, most=1)
+    solarize: float = option(0.0, "probability that levels from the middle up are turned round, after the blur", least=0, most=1)
+    interpolation: str = option("bilinear", "how a crop is resized", choices=("bilinear", "bicubic"))
     decoder: str = option(
         "pillow", "of photographs in training; torchcodec: on the device, where chroma differs a little", choices=DECODERS
     )
@@ -123,6 +152,17 @@ class Augmentation:
     def __post_init__(self) -> None:
         if self.jitter[3] > 0.5:
             raise UserError(f"jitter is {self.jitter}; valid for the hue, the fourth: at most 0.5, half a turn")
+
+
+@dataclass
+class View(Augmentation):
+    """One kind of view, of a list: any option of `augmentation` that differs, but for mean, std and decoder, and a count. Without the
+    section all views are alike."""
+
+    count: int = option(1, "views of this kind", least=1)
+
+
+COMMON_TO_VIEWS = ("mean", "std", "decoder")  # what kinds of view may not differ in
 
 
 @dataclass
@@ -185,11 +225,34 @@ def check_resolution(experiment: dict) -> None:
         )
 
 
+def check_views(experiment: dict) -> None:
+    """UserError for kinds of view that are not as many as the objective takes, or of sizes that it does not take."""
+    views, name = experiment["views"], experiment["objective"]["name"]
+    wanted = getattr(load_plugin("objectives", name).Objective, "views", None) if views else None
+    if wanted is not None and (given := sum(view["count"] for view in views)) != wanted:
+        raise UserError(f"views has {given}, and the objective {name} takes {wanted}; valid: kinds whose counts sum up to that")
+    sizes = sorted({view["size"] for view in views})
+    if len(sizes) > 1 and not constants("objectives", name).get("MULTI_CROP", False):
+        raise UserError(f"views are of {sizes} pixels a side, and the objective {name} takes views of one size")
+
+
+def view_kinds(section: dict) -> list[dict]:
+    """The augmentation of each view of an image in a step, where the section `views` names kinds; else none."""
+    return [{k: v for k, v in view.items() if k != "count"} for view in section["views"] for _ in range(view["count"])]
+
+
+def area_of_views(section: dict, number: int) -> float:
+    """How many views of full size the views of an image in a step amount to, by their pixels; `number` are all of full size."""
+    kinds = view_kinds(section)
+    return sum(kind["size"] ** 2 for kind in kinds) / section["augmentation"]["size"] ** 2 if kinds else number
+
+
 def training_section(experiment: dict) -> dict:
     """The options of a training on which its weights at a stage's end can depend: `epochs` is among them if the schedule looks at it, or
     an objective that has the module constant PROGRESS."""
     training = experiment["training"]
-    looks = training["schedule"] == "cosine" or constants("objectives", experiment["objective"]["name"]).get("PROGRESS", False)
+    told = constants("objectives", experiment["objective"]["name"]).get("PROGRESS", False)
+    looks = told or training["schedule"] == "cosine" or training["weight_decay_end"] is not None
     return {key: value for key, value in training.items() if key != "epochs" or looks}
 
 

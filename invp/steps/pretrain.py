@@ -31,7 +31,7 @@ def section(study: dict, *, experiment: str, seed: int, stage: int) -> dict:
     """What a weight can depend on. Of stages none does, but for an objective that takes its graph where a stage begins."""
     options = study["loaded"][experiment]
     options = {**options, "training": training_section(options)}
-    keys = ("objective", "encoder", "head", "augmentation", "training", "weights")
+    keys = ("objective", "encoder", "head", "augmentation", "views", "training", "weights")
     begins = [s for s in options["stages"] if s < stage] if options["objective"].get("graph") == "stage" else []
     return {**{key: options[key] for key in keys}, "graph_stages": begins, "seed": seed, "stage": stage}
 

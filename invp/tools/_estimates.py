@@ -9,6 +9,7 @@ from pathlib import Path
 from invp.plumbing.files import canonical_json, read_json
 from invp.plumbing.plugins import load_plugin, uses_gpu
 from invp.plumbing.records import records_under
+from invp.plumbing.sections import area_of_views
 
 # Assumed for one H200 until somebody measures them: 3,000 images/s of ResNet-50's training at 224 px are 74e12 operations/s.
 OPERATIONS = 74e12  # of a network's passes, a second
@@ -92,7 +93,9 @@ class Estimator:
 
     @staticmethod
     def _kind(section: dict) -> str:
-        return canonical_json([section["encoder"], section["augmentation"]["size"], section["objective"]["name"]])
+        return canonical_json(
+            [section["encoder"], section["augmentation"]["size"], section.get("views"), section["objective"]["name"]]
+        )
 
     @cache  # noqa: B019
     def split(self, dataset_id: str, name: str, options: str) -> tuple[int, int, str]:
@@ -157,7 +160,9 @@ class Estimator:
         if rate := self.rates.get(self._kind(job.section)):
             return images / rate, size, "rate"
 
-        views = load_plugin("objectives", job.section["objective"]["name"]).Objective.views
+        views = area_of_views(
+            job.section, getattr(load_plugin("objectives", job.section["objective"]["name"]).Objective, "views", 0)
+        )
         seconds = images * views * 3 * operations / OPERATIONS
         return max(seconds, images * views / DECODED if form == "encoded" else 0), size, "assumed"
 

@@ -53,7 +53,7 @@ def write_sheet(folder: Path, experiment: Path | None, out: Path, seed: int) -> 
     chosen = torch.from_numpy(np.random.default_rng(seed).choice(shards.num_samples, min(8, shards.num_samples), replace=False))
     device = torch.device("cpu")
     common = {"batch_size": len(chosen), "start_step": 0, "rank": 0, "world_size": 1, "device": device, "seed": seed, "epoch": 1}
-    _, _, views = next(train_batches(shards, order=chosen, augmentation=Augment(options), views=8, **common))
+    _, _, views = next(train_batches(shards, order=chosen, augmentations=[Augment(options)] * 8, **common))
     plain = {}
     for index, images in eval_batches(shards, size=options.size, batch_size=512, device=device, mean=options.mean, std=options.std):
         plain |= {int(i): image for i, image in zip(index, images, strict=True) if int(i) in chosen.tolist()}

@@ -11,7 +11,7 @@ from omegaconf import MISSING
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import valid_values
 from invp.plumbing.plugins import KINDS, load_plugin, nearest, plugin_names
-from invp.plumbing.sections import SECTIONS, Study, Weights
+from invp.plumbing.sections import SECTIONS, Augmentation, Study, View, Weights
 
 # The key of a plug-in's options in an experiment: `objective.invp` is the section `objective` with `name: invp`.
 KEYS = {"datasets": "dataset", "objectives": "objective", "evals": "evaluation", "figures": "figure"}
@@ -22,6 +22,7 @@ RERUNS = {
     "encoder": "the pretraining, and all that follows from it",
     "head": "the pretraining, and all that follows from it",
     "augmentation": "the pretraining, and all that follows from it",
+    "views": "the pretraining, and all that follows from it",
     "training": "the pretraining, and all that follows from it",
     "weights": "the pretraining, and all that follows from it",
     "graph": "the graphs, the explorer and figures of graphs",
@@ -39,7 +40,13 @@ is read. How an experiment is written stands in the [README](../README.md#change
 def all_options() -> dict[str, type]:
     """The dataclass of each section and plug-in, by the name that the command takes."""
     plugins = {f"{KEYS[kind]}.{name}": load_plugin(kind, name).Config for kind in KINDS for name in plugin_names(kind)}
-    return {"study": Study, **SECTIONS, "weights": Weights, **plugins}
+    return {"study": Study, **SECTIONS, "views": View, "weights": Weights, **plugins}
+
+
+def fields_of(config_class: type) -> list[Field]:
+    """The options that are listed: of a kind of view its own alone, since the others are those of `augmentation`."""
+    known = {declared.name for declared in fields(Augmentation)} if config_class is View else ()
+    return [declared for declared in fields(config_class) if declared.name not in known]
 
 
 def default_of(declared: Field) -> str:
@@ -65,7 +72,7 @@ def lines_of(name: str, config_class: type) -> Iterator[str]:
     """The options of a section or plug-in as text for the terminal."""
     yield f"{name}: {summary_of(config_class)}"
     yield f"  a change runs again: {RERUNS[name.split('.')[0]]}"
-    for declared in fields(config_class):
+    for declared in fields_of(config_class):
         yield f"  {declared.name}: {default_of(declared)}"
         yield f"      {declared.metadata['help']}; valid: {valid_values(declared)}"
 
@@ -75,8 +82,8 @@ def page() -> str:
     parts = [HEADER]
     for name, config_class in all_options().items():
         parts.append(f"## {name}\n\n{summary_of(config_class)} A change runs again: {RERUNS[name.split('.')[0]]}.\n")
-        if fields(config_class):
-            rows = [(d.name, default_of(d), valid_values(d), d.metadata["help"]) for d in fields(config_class)]
+        if declared := fields_of(config_class):
+            rows = [(d.name, default_of(d), valid_values(d), d.metadata["help"]) for d in declared]
             cells = [[cell.replace("|", r"\|").replace("\\ ", r"\\ ") for cell in row] for row in rows]
             table = [f"| `{key}` | `{default}` | {valid} | {text} |\n" for key, default, valid, text in cells]
             parts.append("| key | default | valid | what it is |\n|---|---|---|---|\n" + "".join(table))

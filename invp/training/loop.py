@@ -25,10 +25,10 @@ from invp.plumbing.files import canonical_json, sha256_of, write_json
 from invp.plumbing.plugins import constants, load_plugin
 from invp.plumbing.progress import Progress
 from invp.plumbing.provenance import versions
-from invp.plumbing.sections import Augmentation
+from invp.plumbing.sections import Augmentation, area_of_views, view_kinds
 from invp.training.checkpoint import load_checkpoint, save_checkpoint
 from invp.training.distributed import Group, gather, on_any_process
-from invp.training.optim import build_optimizer, learning_rate
+from invp.training.optim import build_optimizer, set_schedule
 from invp.training.resume import state_to_resume
 from invp.training.stop import Left, StopRequest, leave_if_asked
 
@@ -80,7 +80,11 @@ class Stage:
                 device_ids=[group.device] if group.device.type == "cuda" else None,
                 broadcast_buffers=False,
             )
-        self.augment = Augment(instance(Augmentation, section["augmentation"]))
+        kinds = view_kinds(section) or [section["augmentation"]] * self.objective.views
+        if len(kinds) != self.objective.views:
+            raise UserError(f"views has {len(kinds)}, and the objective takes {self.objective.views}")
+        self.augmentations = [Augment(instance(Augmentation, kind)) for kind in kinds]
+        self.views = area_of_views(section, self.objective.views)
         self.fingerprint = canonical_json([section, code, sha256_of(parent) if parent else None])
         self.epoch, self.step, self.sums, self.rows = 0, 0, {}, []
         self.told_progress = constants("objectives", section["objective"]["name"]).get("PROGRESS", False)
@@ -161,10 +165,6 @@ class Stage:
         self.objective.train()
         while self.epoch < end:
             started = time.monotonic()
-            # Differs under official_compat: the authors' rates come an epoch earlier (their epoch counts from 1 where a schedule starts at 0).
-            rate = learning_rate(self.training, self.epoch + 1 + bool(self.section["objective"].get("official_compat")))
-            for parameters in self.optimizer.param_groups:
-                parameters["lr"] = rate
             if self.step == 0:
                 self.sums = {"seconds": 0.0}
                 try:
@@ -188,7 +188,7 @@ class Stage:
                         self._leave(partial, end, seen, began)
                         if leaving:
                             return False
-            self._end_epoch(rate, time.monotonic() - started)
+            self._end_epoch(time.monotonic() - started)
         if progress:
             progress.close()
         return True
@@ -215,10 +215,9 @@ class Stage:
             rank=self.group.rank,
             world_size=self.group.world_size,
             device=self.group.device,
-            augmentation=self.augment,
+            augmentations=self.augmentations,
             seed=seed,
             epoch=epoch,
-            views=self.objective.views,
             workers=self.workers,
         )
 
@@ -226,11 +225,16 @@ class Stage:
         if self.training["channels_last"]:
             views = [view.contiguous(memory_format=torch.channels_last) for view in views]
         index = index.to(self.group.device)
+        position = self.epoch + step / self.steps
         if self.told_progress:
-            self.objective.progress = (self.epoch + step / self.steps) / self.training["epochs"]
+            self.objective.progress = position / self.training["epochs"]
+        # Differs under official_compat: the authors' rates come an epoch earlier (their epoch counts from 1 where a schedule starts at 0).
+        set_schedule(self.optimizer, self.training, position, bool(self.section["objective"].get("official_compat")))
         output = self.model(views, index, self.epoch + 1)
         self.optimizer.zero_grad(set_to_none=True)
         output["loss"].backward()
+        if self.training["clip"]:
+            nn.utils.clip_grad_norm_(self.objective.parameters(), self.training["clip"])
         self.unchecked.append((step, output["loss"].detach()))
         self.optimizer.step()
         memory = {name: gather(rows.detach()) for name, rows in output["memory"].items()}
@@ -268,13 +272,13 @@ class Stage:
             return round(torch.cuda.max_memory_allocated(self.group.device) / 2**20, 1)
         return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
-    def _end_epoch(self, rate: float, seconds: float) -> None:
+    def _end_epoch(self, seconds: float) -> None:
         self.epoch += 1
         seconds += self.sums.pop("seconds")
         row = {
             "epoch": self.epoch,
-            "learning_rate": rate,
-            "views": self.epoch * self.steps * self.batch_size * self.objective.views,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "views": round(self.epoch * self.steps * self.batch_size * self.views),
         }
         for name in sorted(self.sums):
             row[name] = self.group.mean(self.sums[name] / self.steps).item()

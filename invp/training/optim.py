@@ -1,4 +1,4 @@
-"""The optimiser of a training and its learning rate over epochs."""
+"""The optimiser of a training, and its learning rate and weight decay over epochs or steps."""
 
 import math
 
@@ -7,26 +7,67 @@ from torch import nn
 
 
 def build_optimizer(model: nn.Module, training: dict) -> torch.optim.Optimizer:
-    """SGD over the model's trainable parameters with the options of the section `training`."""
+    """The optimiser of the section `training` over the model's trainable parameters.
+
+    Without `decay_norms` it has two groups: what decays, and biases and the weights of normalisations, which do not.
+    """
     # Raw pixels have nothing to train; an optimizer wants a tensor all the same.
-    parameters = [p for p in model.parameters() if p.requires_grad] or [torch.zeros(0, requires_grad=True)]
-    return torch.optim.SGD(
-        parameters,
-        lr=training["learning_rate"],
-        momentum=training["momentum"],
-        nesterov=training["nesterov"],
-        weight_decay=training["weight_decay"],
-    )
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad] or [("", torch.zeros(0, requires_grad=True))]
+    groups = [{"params": [p for name, p in named if training["decay_norms"] or not _is_norm(name, p)]}]
+    if not training["decay_norms"]:
+        groups.append({"params": [p for name, p in named if _is_norm(name, p)], "weight_decay": 0.0})
+    groups = [group for group in groups if group["params"]]
+    common = {"lr": training["learning_rate"], "weight_decay": training["weight_decay"]}
+    if training["optimizer"] == "adamw":
+        return torch.optim.AdamW(groups, betas=tuple(training["betas"]), **common)
+    common |= {"momentum": training["momentum"], "nesterov": training["nesterov"]}
+    if training["optimizer"] == "lars":
+        from timm.optim.lars import Lars
+
+        for number, group in enumerate(groups):
+            group["always_adapt"] = number == 0  # scaled though nothing decays; biases and normalisations are not
+        return Lars(groups, trust_coeff=training["trust"], **common)
+    return torch.optim.SGD(groups, **common)
 
 
-def learning_rate(training: dict, epoch: int) -> float:
-    """The rate of an epoch, which counts from 1: multi-step, cosine or constant, after a linear warm-up."""
-    base, warmup = training["learning_rate"], training["warmup_epochs"]
-    if epoch <= warmup:
-        return base * epoch / warmup
+def _is_norm(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter is a bias or the weight of a normalisation."""
+    return parameter.ndim <= 1 or name.endswith(".bias")
+
+
+def set_schedule(optimizer: torch.optim.Optimizer, training: dict, position: float, shift: int = 0) -> float:
+    """Gives the optimiser the learning rate and the weight decay of a position in the training, and returns the rate.
+
+    `position` counts epochs from 0, with the share of the epoch that is done; `shift` epochs are added for the rate.
+    """
+    rate = learning_rate(training, position + shift)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    if training["weight_decay_end"] is not None:
+        optimizer.param_groups[0]["weight_decay"] = weight_decay(training, position)
+    return rate
+
+
+def learning_rate(training: dict, position: float) -> float:
+    """The rate at a position (epochs from 0): multi-step, cosine or constant, after a linear warm-up.
+
+    By epoch it is that of the whole epoch, and a warm-up of w epochs begins with 1/w of the rate; by step it begins with 0.
+    """
+    base, warmup, by_step = training["learning_rate"], training["warmup_epochs"], training["schedule_by"] == "step"
+    position = position if by_step else math.floor(position)
+    if position < warmup:
+        return base * (position + (not by_step)) / warmup
     if training["schedule"] == "multistep":
-        return base * training["drop_factor"] ** sum(epoch > drop for drop in training["drops"])
+        return base * training["drop_factor"] ** sum(position >= drop for drop in training["drops"])
     if training["schedule"] == "cosine":
-        done = (epoch - 1 - warmup) / max(1, training["epochs"] - warmup)
-        return 0.5 * base * (1 + math.cos(math.pi * done))
+        done = (position - warmup) / max(1, training["epochs"] - warmup)
+        final = training["final_rate"]
+        return final + 0.5 * (base - final) * (1 + math.cos(math.pi * done))
     return base
+
+
+def weight_decay(training: dict, position: float) -> float:
+    """The weight decay at a position (epochs from 0): half a cosine from `weight_decay` to `weight_decay_end`."""
+    position = position if training["schedule_by"] == "step" else math.floor(position)
+    start, end = training["weight_decay"], training["weight_decay_end"]
+    return end + 0.5 * (start - end) * (1 + math.cos(math.pi * position / training["epochs"]))
