@@ -42,10 +42,13 @@ SMALL = {
     "pcl": {"num_keys": 400, "momentum": 0.99, "num_clusters": [10, 20], "warmup_epochs": 1},
     # Group normalisation over patches of two pixels amplifies a rounding by a million in an epoch: larger ones, weighed little.
     "pirl": {"loss": "infonce", "num_negatives": 400, "temperature": 0.5, "weight": 0.1, "patch_size": 4},
+    "deep_cluster": {"num_clusters": 20, "classifier_rate": 1.0},
+    "dense_correspondence": {"num_points": 16},
+    "cpc": {"patch_size": 6, "stride": 3, "farthest": 2, "temperature": 0.2, "allow_batch_norm": True},
 }
 
 # Pixels of a view's side, of objectives that need more than the digits' eight.
-SIZES: dict[str, int] = {}
+SIZES: dict[str, int] = {"cpc": 12}
 
 
 def pretrain_section(loaded: dict, seed: int, stage: int) -> dict:
