@@ -41,10 +41,18 @@ SMALL = {
     "pcl": {"num_keys": 400, "momentum": 0.99, "num_clusters": [10, 20], "warmup_epochs": 1},
     # Group normalisation over patches of two pixels amplifies a rounding by a million in an epoch: larger ones, weighed little.
     "pirl": {"loss": "infonce", "num_negatives": 400, "temperature": 0.5, "weight": 0.1, "patch_size": 4},
+    "cmc": {"loss": "infonce", "num_negatives": 400, "temperature": 0.2},
+    "colourisation": {"least_colour": 0.0},  # digits are grey: with a limit none of them would count
 }
 
 # Pixels of a view's side, of objectives that need more than the digits' eight.
 SIZES: dict[str, int] = {}
+
+
+def encoder_input(objective: str) -> dict:
+    """What an encoder must see for the objective; of two networks, each has the whole width, which group normalisation divides."""
+    kind = constants("objectives", objective).get("INPUT", "rgb")
+    return {"input": kind, "width_share": 1.0 if kind == "l+ab" else 0.5}
 
 
 def pretrain_section(loaded: dict, seed: int, stage: int) -> dict:
@@ -55,7 +63,7 @@ def experiment(objective="invp", norm="batch", **options) -> dict:
     loaded = load(ROOT / "config" / "experiments" / "digits-invp.yaml")
     values = {"name": objective, **SMALL.get(objective, {}), **options}
     loaded["objective"] = plugin_options("objectives", values, "test")
-    loaded["encoder"] |= {"width": 8, "norm": norm}
+    loaded["encoder"] |= {"width": 8, "norm": norm, **encoder_input(objective)}
     loaded["head"]["dimensions"] = 32
     if not constants("objectives", objective).get("HEAD", True):
         loaded["head"]["kind"] = "none"
