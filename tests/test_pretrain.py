@@ -45,10 +45,18 @@ SMALL = {
     "deep_cluster": {"num_clusters": 20, "classifier_rate": 1.0},
     "dense_correspondence": {"num_points": 16},
     "cpc": {"patch_size": 6, "stride": 3, "farthest": 2, "temperature": 0.2, "allow_batch_norm": True},
+    "cmc": {"loss": "infonce", "num_negatives": 400, "temperature": 0.2},
+    "colourisation": {"least_colour": 0.0},  # digits are grey: with a limit none of them would count
 }
 
 # Pixels of a view's side, of objectives that need more than the digits' eight.
 SIZES: dict[str, int] = {"cpc": 12}
+
+
+def encoder_input(objective: str) -> dict:
+    """What an encoder must see for the objective; of two networks, each has the whole width, which group normalisation divides."""
+    kind = constants("objectives", objective).get("INPUT", "rgb")
+    return {"input": kind, "width_share": 1.0 if kind == "l+ab" else 0.5}
 
 
 def pretrain_section(loaded: dict, seed: int, stage: int) -> dict:
@@ -59,7 +67,7 @@ def experiment(objective="invp", norm="batch", **options) -> dict:
     loaded = load(ROOT / "config" / "experiments" / "digits-invp.yaml")
     values = {"name": objective, **SMALL.get(objective, {}), **options}
     loaded["objective"] = plugin_options("objectives", values, "test")
-    loaded["encoder"] |= {"width": 8, "norm": norm}
+    loaded["encoder"] |= {"width": 8, "norm": norm, **encoder_input(objective)}
     loaded["head"]["dimensions"] = 32
     if not constants("objectives", objective).get("HEAD", True):
         loaded["head"]["kind"] = "none"

@@ -37,10 +37,13 @@ def section(study: dict, *, experiment: str, seed: int, stage: int) -> dict:
 
 
 def check(experiment: dict) -> None:
-    """UserError for a projection head that the objective would not use."""
-    name, kind = experiment["objective"]["name"], experiment["head"]["kind"]
-    if kind != "none" and not constants("objectives", name).get("HEAD", True):
+    """UserError for a projection head that the objective would not use, and for an encoder that sees what it must not, or not apart."""
+    name, kind, input = experiment["objective"]["name"], experiment["head"]["kind"], experiment["encoder"]["input"]
+    needs = constants("objectives", name)
+    if kind != "none" and not needs.get("HEAD", True):
         raise UserError(f"head.kind is {kind!r}, and the objective {name} trains no head; valid: none")
+    if input != needs.get("INPUT", input):
+        raise UserError(f"encoder.input is {input!r}, which the objective {name} cannot be trained with; valid: {needs['INPUT']}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ where a number would have to be known. Autograd's backward asks for a real devic
 import pytest
 import torch
 from test_contract import OBJECTIVES, D
-from test_pretrain import SMALL
+from test_pretrain import SMALL, encoder_input
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from invp.data.augment import Augment
@@ -53,7 +53,7 @@ def mode():
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_a_step_waits_for_no_number(name, options, mode):
     torch.manual_seed(0)
-    encoder = build_encoder(ENCODER, SIZE)
+    encoder = build_encoder(ENCODER | encoder_input(name), SIZE)
     kind = "mlp" if constants("objectives", name).get("HEAD", True) else "none"
     head = build_head({"kind": kind, "dimensions": D}, encoder.num_features)
     module = load_plugin("objectives", name)
