@@ -41,6 +41,8 @@ SMALL = {
     "pcl": {"num_keys": 400, "momentum": 0.99, "num_clusters": [10, 20], "warmup_epochs": 1},
     # Group normalisation over patches of two pixels amplifies a rounding by a million in an epoch: larger ones, weighed little.
     "pirl": {"loss": "infonce", "num_negatives": 400, "temperature": 0.5, "weight": 0.1, "patch_size": 4},
+    "autoencoder": {"decoder_width": 8, "sparsity": 0.01},
+    "context_encoder": {"decoder_width": 8, "num_blocks": 2, "adversary": 0.1},
 }
 
 # Pixels of a view's side, of objectives that need more than the digits' eight.
