@@ -17,7 +17,7 @@ def sides_to(size: int) -> list[int]:
 
 class ConvDecoder(nn.Module):
     """A code BxD -> an image BxCxsizexsize: a linear layer spreads it to small maps, and each 3 x 3 convolution after an upsampling by two
-    halves the channels, down to `width` at the image's own size; a last convolution gives the image's channels, of any value.
+    halves the channels, down to `width` at the image's own size; a linear layer at each pixel gives the image's channels, of any value.
 
     An upsampling repeats each pixel; where the next side is odd, the last row and column are cut off.
     """
@@ -32,7 +32,7 @@ class ConvDecoder(nn.Module):
             nn.Sequential(nn.Conv2d(more, less, 3, padding=1, bias=False), nn.GroupNorm(GROUPS, less), nn.ReLU())
             for more, less in zip(widths, widths[1:], strict=False)
         )
-        self.last = nn.Conv2d(width, channels, 3, padding=1)
+        self.last = nn.Conv2d(width, channels, 1)  # 3 x 3 has so steep a loss that rates above 0.05 diverge
 
     def forward(self, codes: Tensor) -> Tensor:
         maps = F.relu(self.spread(codes)).unflatten(1, (-1, self.sides[0], self.sides[0]))
