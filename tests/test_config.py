@@ -176,6 +176,17 @@ def test_what_a_parent_has_can_be_taken_back(folder):
     assert renamed["evaluations"]["svm"] == {"name": "knn", "k": [200], "temperature": [0.07], "features": "embedding"}
 
 
+def test_a_figure_of_pictures_is_refused_where_the_objective_makes_none(folder):
+    own = {"shown": {"name": "reconstructions"}}
+    words = (
+        r"figures.shown shows pictures that an objective makes, and invp makes none; valid with: .*autoencoder, .*context_encoder"
+    )
+    with pytest.raises(UserError, match=f"x.yaml: {words}"):
+        load(write(folder, "x", extends="digits-invp", figures=own))
+    options = {"objective": {"name": "autoencoder"}, "graph": {"of": "features"}}
+    assert load(write(folder, "y", extends="digits-invp", figures=own, **options))["figures"]["shown"]["images"] == 8
+
+
 DIGITS = {"name": "digits"}
 
 

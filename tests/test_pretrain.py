@@ -47,6 +47,8 @@ SMALL = {
     "cpc": {"patch_size": 6, "stride": 3, "farthest": 2, "temperature": 0.2, "allow_batch_norm": True},
     "cmc": {"loss": "infonce", "num_negatives": 400, "temperature": 0.2},
     "colourisation": {"least_colour": 0.0},  # digits are grey: with a limit none of them would count
+    "autoencoder": {"decoder_width": 8, "sparsity": 0.01},
+    "context_encoder": {"decoder_width": 8, "num_blocks": 2, "adversary": 0.1},
 }
 
 # Pixels of a view's side, of objectives that need more than the digits' eight.

@@ -132,12 +132,13 @@ def eval_batches(
     std: list[float],
     workers: int = 1,
     crop: float = CENTRAL,
+    numbers: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields (index B, normalised images Bx3xsizexsize) of the whole split in order.
+    """Yields (index B, normalised images Bx3xsizexsize) of the whole split in order, or of the images with these numbers.
 
     Equal-sized images are resized as a whole; photographs to a short side of size / `crop` with a central crop, as is usual.
     """
-    indices = torch.arange(shards.num_samples).split(batch_size)
+    indices = (torch.arange(shards.num_samples) if numbers is None else numbers).split(batch_size)
     if shards.format == "uint8":
         for index in indices:
             images = resized(shards.images(index, device).float().div_(255), size)

@@ -1,7 +1,9 @@
 """What a figure is given, by its NEEDS."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass
@@ -15,3 +17,5 @@ class FigureInputs:
     stage_features: dict[int, Path] = field(default_factory=dict)  # stage -> table of the training split
     metrics: list[dict] = field(default_factory=list)
     dataset: dict[str, Path] = field(default_factory=dict)  # split -> folder of manifest.json
+    objective: Any = None  # of the last stage, in evaluation mode
+    test_images: Callable[[Any], Any] | None = None  # numbers of test images, a tensor B -> the images, normalised: Bx3xHxW

@@ -57,11 +57,13 @@ def _resnet(options: dict, channels: int = 3, share: float = 1.0) -> nn.Module:
 class ImageEncoder(nn.Module):
     """What every encoder knows of its images: how they were normalised, so that it can give their pixels back.
 
-    `mean` and `std` are buffers 1x3x1x1 that no checkpoint holds; left out, images are pixels in [0, 1] as they are.
+    `mean` and `std` are buffers 1x3x1x1 that no checkpoint holds; left out, images are pixels in [0, 1] as they are. `image_size` is the
+    side of the images that it is trained on.
     """
 
     mean: Tensor
     std: Tensor
+    image_size: int
 
     def __init__(self, mean: Sequence[float] = (0.0, 0.0, 0.0), std: Sequence[float] = (1.0, 1.0, 1.0)) -> None:
         super().__init__()
@@ -172,16 +174,17 @@ def stem_of(options: dict) -> str:
 
 
 def build_encoder(options: dict, image_size: int, **normalisation: Sequence[float]) -> ImageEncoder:
-    """The encoder that the section `encoder` asks for; `image_size` in pixels is used by `pixels` alone.
+    """The encoder that the section `encoder` asks for, of images with a side of `image_size` pixels.
 
     `mean` and `std` are those with which images come normalised; without them images are pixels in [0, 1].
     """
-    if options["name"] == "pixels":
-        return Pixels(3 * image_size * image_size, **normalisation)
     kind = options.get("input", "rgb")  # which what was exported before there was a choice does not say
-    if kind == "l+ab":
+    encoder: ImageEncoder
+    if options["name"] == "pixels":
+        encoder = Pixels(3 * image_size * image_size, **normalisation)
+    elif kind == "l+ab":
         share = options["width_share"]
-        encoder: ImageEncoder = SplitEncoder(_resnet(options, 1, share), _resnet(options, 2, share), **normalisation)
+        encoder = SplitEncoder(_resnet(options, 1, share), _resnet(options, 2, share), **normalisation)
     else:
         encoder = Encoder(_resnet(options), kind, **normalisation)
     if options["zero_init_residual"]:
@@ -192,6 +195,7 @@ def build_encoder(options: dict, image_size: int, **normalisation: Sequence[floa
                 nn.init.zeros_(module.bn3.weight)
             elif isinstance(module, BasicBlock):
                 nn.init.zeros_(module.bn2.weight)
+    encoder.image_size = image_size
     return encoder
 
 

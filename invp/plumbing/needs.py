@@ -80,7 +80,7 @@ def check(study: dict) -> None:
 
 
 def _needed_splits(study: dict) -> dict[str, dict[str, str]]:
-    """Data set -> split -> who needs it: a training `train`, an evaluation or a figure of features `test` too."""
+    """Data set -> split -> who needs it: a training `train`, an evaluation or a figure that looks at test images `test` too."""
     needed: dict[str, dict[str, str]] = {}
     for name, experiment in study["loaded"].items():
         needed.setdefault(experiment["dataset_id"], {}).setdefault("train", name)
@@ -89,7 +89,7 @@ def _needed_splits(study: dict) -> dict[str, dict[str, str]]:
             for split in ("train", "test"):
                 splits.setdefault(split, f"evaluations.{entry} of {name}")
         for entry, options in experiment["figures"].items():
-            if "features" in constants("figures", options["name"])["NEEDS"]:
+            if {"features", "objective"} & set(constants("figures", options["name"])["NEEDS"]):
                 needed[experiment["dataset_id"]].setdefault("test", f"figures.{entry} of {name}")
     return needed
 

@@ -1,18 +1,25 @@
 """Draw one figure of one run, and keep the data behind it."""
 
+import importlib
 from typing import Any
 
 from invp.data.tables import read_curves
 from invp.figures._inputs import FigureInputs
 from invp.plumbing.config import instance
+from invp.plumbing.errors import UserError
 from invp.plumbing.files import atomic_path, read_json, write_json
 from invp.plumbing.jobs import Job
-from invp.plumbing.plugins import load_plugin
+from invp.plumbing.plugins import constants, load_plugin, plugin_names
+from invp.plumbing.sections import network_section
 
 
 def section(study: dict, *, experiment: str, seed: int, figure: str) -> dict:
-    """The figure's options and what it may say of the experiment."""
+    """The figure's options and what it may say of the experiment; what it takes to build the objective, only if the figure needs it."""
     options = study["loaded"][experiment]
+    shown = {}
+    if _needs_objective(options["figures"][figure]):
+        network = {**network_section(options), "objective": options["objective"]}
+        shown = {"network": network, "stage": options["stages"][-1]}
     return {
         "experiment": options["name"],
         "title": options["title"],
@@ -22,12 +29,33 @@ def section(study: dict, *, experiment: str, seed: int, figure: str) -> dict:
         "graph": options["graph"],
         "stages": options["stages"],
         "seed": seed,
+        **shown,
     }
 
 
 def loads(section: dict) -> list[str]:
-    """The figure's module."""
-    return [f"invp.figures.{section['figure']['name']}"]
+    """The figure's module, and, if it needs the objective, what builds that: other figures depend on no code of networks."""
+    own = [f"invp.figures.{section['figure']['name']}"]
+    if not _needs_objective(section["figure"]):
+        return own
+    return [*own, "invp.steps._objective_inputs", f"invp.objectives.{section['objective']['name']}"]
+
+
+def check(experiment: dict) -> None:
+    """UserError for a figure of the objective's pictures, of an objective that makes none."""
+    for entry, options in experiment["figures"].items():
+        name = experiment["objective"]["name"]
+        if _needs_objective(options) and not _makes_pictures(name):
+            valid = ", ".join(other for other in plugin_names("objectives") if _makes_pictures(other))
+            raise UserError(f"figures.{entry} shows pictures that an objective makes, and {name} makes none; valid with: {valid}")
+
+
+def _needs_objective(figure: dict) -> bool:
+    return "objective" in constants("figures", figure["name"])["NEEDS"]
+
+
+def _makes_pictures(objective: str) -> bool:
+    return hasattr(load_plugin("objectives", objective).Objective, "pictures")
 
 
 def run(job: Job) -> None:
@@ -43,6 +71,9 @@ def run(job: Job) -> None:
         metrics=[read_json(path) for path in inputs.get("metrics", [])],
         dataset={name.split("_")[1]: paths[0].parent for name, paths in inputs.items() if name.startswith("dataset_")},
     )
+    if _needs_objective(section["figure"]):
+        reader = importlib.import_module("invp.steps._objective_inputs")
+        filled.objective, filled.test_images = reader.objective_of(job), reader.images_of(job)
     out = job.outputs["figure"]
     with atomic_path(out.with_suffix(".png")) as temporary:
         named = temporary.with_suffix(".png")

@@ -15,7 +15,7 @@ SAID = {
         *("given_weights", "encoder_name", "head_kind"),
     ),
     "evaluate_part": ("experiment", "evaluation_name", "part", "seed", "stage"),
-    "figure": ("experiment", "title", "figure_name", "objective", "graph", "stages", "seed"),
+    "figure": ("experiment", "title", "figure_name", "objective", "graph", "stages", "stage", "seed"),
     "prepare": ("dataset", "split"),  # the images themselves are read again
 }
 

@@ -137,8 +137,9 @@ class Golden:
 
         if step == "figure":
             needs = load_plugin("figures", experiment["figures"][w["figure"]]["name"]).NEEDS
-            splits = ("train", "test") if "features" in needs else ("train",)
+            splits = ("train", "test") if {"features", "objective"} & set(needs) else ("train",)
             return {
+                "checkpoint": at("pretrain", "checkpoint.pt", stages[-1:]) if "objective" in needs else [],
                 "curves": at("pretrain", "metrics.jsonl", stages) if "curves" in needs else [],
                 "graph": at("graph", "knn.arrow", stages) if "graph" in needs else [],
                 "stage_features": features(stages, own, "train") if "stage_features" in needs else [],

@@ -10,24 +10,23 @@ import time
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from invp.data.augment import Augment
 from invp.data.batches import epoch_order, eval_batches, train_batches
 from invp.data.shards import Shards
-from invp.models.encoders import build_encoder, synchronised
-from invp.models.heads import build_head
-from invp.models.weights import load_weights
+from invp.models.encoders import synchronised
 from invp.plumbing.config import instance
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json, sha256_of, write_json
-from invp.plumbing.plugins import constants, load_plugin
+from invp.plumbing.plugins import constants
 from invp.plumbing.progress import Progress
 from invp.plumbing.provenance import versions
 from invp.plumbing.sections import Augmentation, area_of_views, view_kinds
 from invp.training.checkpoint import load_checkpoint, save_checkpoint
 from invp.training.distributed import Group, gather, on_any_process
+from invp.training.objective import build_objective
 from invp.training.optim import build_optimizer, set_schedule
 from invp.training.resume import state_to_resume
 from invp.training.stop import Left, StopRequest, leave_if_asked
@@ -35,23 +34,6 @@ from invp.training.stop import Left, StopRequest, leave_if_asked
 COLLAPSED = 0.98  # squared length of the mean of unit vectors: 1 when all are equal
 UNIFORM = 0.9  # share of log M from which on the instance loss is no better than a guess
 LOOK_EVERY = 10  # steps between looks at what a GPU or other processes would have to be waited for
-
-
-def build_objective(section: dict, num_samples: int) -> nn.Module:
-    """The objective of the section with its encoder and head, initialised from the section's seed alone."""
-    module = load_plugin("objectives", section["objective"]["name"])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(section["seed"])
-        augmentation = section["augmentation"]
-        encoder = build_encoder(section["encoder"], augmentation["size"], mean=augmentation["mean"], std=augmentation["std"])
-        encoder.bf16 = section["training"]["precision"] == "bf16"
-        if section["weights"]:
-            load_weights(encoder, section["weights"])
-        head = build_head(section["head"], encoder.num_features)
-        config = instance(module.Config, section["objective"])
-        objective = module.Objective(config, encoder, head, num_samples, seed=section["seed"])
-    objective.stages = section["graph_stages"]
-    return objective
 
 
 class Stage:

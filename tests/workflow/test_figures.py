@@ -1,39 +1,66 @@
-"""Every figure, drawn in a study; what is behind it agrees with the artifacts."""
+"""Every figure, drawn in a study; what is behind it agrees with the artifacts.
+
+The pictures of an objective are of another experiment than the rest, since InvP makes none.
+"""
 
 import json
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from invp.core.metrics import nearest_by_class
+from invp.data.shards import Shards
 from invp.data.tables import matrix
 from invp.figures import class_maps
 from invp.figures._style import plotting
+from invp.plumbing.experiments import load_study
 from invp.plumbing.files import read_json, read_table, write_json
 from invp.plumbing.jobs import Job
-from invp.plumbing.plugins import plugin_names
+from invp.plumbing.plugins import constants, plugin_names
 from invp.steps import figure as figure_step
+from invp.steps import pretrain
+from invp.training.checkpoint import load_checkpoint
+from invp.training.objective import build_objective
 
 STUDY = "config/studies/all-figures.yaml"
+OF_OBJECTIVES = [name for name in plugin_names("figures") if "objective" in constants("figures", name)["NEEDS"]]
+PICTURES = """
+extends: digits-invp
+title: Holes filled
+encoder: {width: 8}
+objective: {name: context_encoder, decoder_width: 8, num_blocks: 1}
+head: {kind: linear, dimensions: 32}
+training: {epochs: 2, batch_size: 128}
+stages: [1, 2]
+graph: {of: features, snapshot: false}
+evaluations: {knn: false, linear: false}
+figures: {training-curves: false, reconstructions: {images: 5}}
+"""
+
+
+def experiment_of(name: str) -> str:
+    return "smoke-pictures" if name in OF_OBJECTIVES else "smoke-invp"
 
 
 @pytest.fixture(scope="module")
 def drawn(finished, tmp_path_factory):
     """The finished smoke study with every figure of the folder."""
     project = finished.copy(tmp_path_factory.mktemp("figures") / "project")
-    names = ", ".join(f"{name.replace('_', '-')}: {{}}" for name in plugin_names("figures"))
+    names = ", ".join(f"{name.replace('_', '-')}: {{}}" for name in plugin_names("figures") if name not in OF_OBJECTIVES)
     with open(project.folder / "config/experiments/smoke-invp.yaml", "a") as file:
         file.write(f"\nfigures: {{{names}}}\n")
-    (project.folder / STUDY).write_text("study: figures\nexperiments: [smoke-invp]\n")
+    (project.folder / "config/experiments/smoke-pictures.yaml").write_text(PICTURES)
+    (project.folder / STUDY).write_text("study: figures\nexperiments: [smoke-invp, smoke-pictures]\n")
     project.snakemake("all", study=STUDY)
     return project
 
 
 @pytest.mark.parametrize("name", plugin_names("figures"))
 def test_a_figure_is_a_picture_with_its_data(name, drawn):
-    folder = drawn.folder / "results/smoke-invp/seed-0/figures"
+    folder = drawn.folder / f"results/{experiment_of(name)}/seed-0/figures"
     image = Image.open(folder / f"{name.replace('_', '-')}.png").convert("L")
     assert min(image.size) > 150 and len(set(image.resize((200, 200)).tobytes())) > 10
     assert json.loads((folder / f"{name.replace('_', '-')}.json").read_text())["data"]
@@ -58,7 +85,7 @@ WITH_NAMES = ("class_maps", "knn_answers")  # the figures that name classes
 @pytest.mark.parametrize("name", plugin_names("figures"))
 def test_names_of_strangers_come_through_a_figure(name, drawn, tmp_path, monkeypatch):
     """Of the title and of the classes; nothing is read as a formula or left out."""
-    record = read_json(drawn.folder / f"results/smoke-invp/seed-0/figures/{name.replace('_', '-')}.record.json")
+    record = read_json(drawn.folder / f"results/{experiment_of(name)}/seed-0/figures/{name.replace('_', '-')}.record.json")
     for split in ("train", "test"):
         shutil.copytree(drawn.folder / f"results/datasets/digits/{split}", tmp_path / split)
         manifest = read_json(tmp_path / split / "manifest.json")
@@ -121,8 +148,43 @@ def test_what_is_behind_the_figures_agrees_with_the_artifacts(drawn):
     assert len(maps["best"]["images"]) == len(maps["best"]["positions"]) > 30
     anchors = data(drawn, "positives")["anchors"]
     assert len(anchors) == 8 and all(1 <= p["steps"] <= 3 for row in anchors for p in row["positives"])
-    shutil.rmtree(drawn.folder / "results/smoke-invp/seed-0/figures")
+    for name in ("smoke-invp", "smoke-pictures"):
+        shutil.rmtree(drawn.folder / f"results/{name}/seed-0/figures")
     assert drawn.planned(study=STUDY)["figure"] == len(plugin_names("figures"))
+
+
+def test_the_pictures_are_those_of_the_checkpoint_and_of_the_test_images(drawn):
+    """Made again from the checkpoint's tensors and the shards' bytes, by hand."""
+    results = drawn.folder / "results/smoke-pictures/seed-0"
+    record = read_json(results / "figures/reconstructions.record.json")
+    assert {key.split(".")[0] for key in record["inputs"]} == {"checkpoint", "dataset_train", "dataset_test"}
+    found = read_json(results / "figures/reconstructions.json")["data"]
+    numbers = torch.tensor(found["images"])
+    assert len(numbers) == 5 and len(set(found["images"])) == 5 and max(found["images"]) < 360
+    images = Shards(drawn.folder / "results/datasets/digits/test").images(numbers).float().expand(-1, 3, -1, -1) / 255
+    assert found["mean"]["input"] == pytest.approx(images.mean((1, 2, 3)).tolist(), abs=1e-6)
+    study = load_study({"study": "s", "experiments": ["smoke-pictures"]}, "test", drawn.folder / "config/experiments")
+    objective = build_objective(pretrain.section(study, experiment="smoke-pictures", seed=0, stage=2), 1437)
+    state = load_checkpoint(results / "pretrain/stage-2/checkpoint.pt")["objective"]
+    objective.load_state_dict(state)
+    objective.eval()
+    hole, _ = objective.holes(numbers, 0)
+    normalised = (images - 0.305) / 0.376
+    with torch.no_grad():
+        made = objective.decoder(objective.head(objective.encoder(torch.where(hole, torch.zeros(()), normalised)))).clamp(0, 1)
+    error = (hole * (made - images) ** 2).mean((1, 2, 3))
+    assert found["error"]["reconstruction"] == pytest.approx(error.tolist(), rel=1e-4)
+    assert min(found["error"]["reconstruction"]) > 0
+
+
+def test_an_edit_of_a_figure_of_pictures_or_of_its_objective_draws_it_again(drawn, tmp_path):
+    project = drawn.copy(tmp_path / "project")
+    project.edit("invp/figures/reconstructions.py", "NEEDS =", "CHANGED = 1\nNEEDS =")
+    assert project.planned(study=STUDY)["figure"] == 1
+    project.edit("invp/figures/reconstructions.py", "CHANGED = 1\n", "")
+    project.edit("invp/objectives/context_encoder.py", '"hole": ', '"seen": ')
+    planned = project.planned(study=STUDY)
+    assert planned["figure"] == 1 and planned["pretrain"] == 2
 
 
 def test_a_class_of_two_kinds_is_found_to_split():
