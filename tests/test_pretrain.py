@@ -41,10 +41,12 @@ SMALL = {
     "pcl": {"num_keys": 400, "momentum": 0.99, "num_clusters": [10, 20], "warmup_epochs": 1},
     # Group normalisation over patches of two pixels amplifies a rounding by a million in an epoch: larger ones, weighed little.
     "pirl": {"loss": "infonce", "num_negatives": 400, "temperature": 0.5, "weight": 0.1, "patch_size": 4},
+    "relative_location": {"patch_size": 6, "patch_share": 1.0, "grey": 0.0, "hidden": 64},
+    "jigsaw": {"patch_size": 6, "num_permutations": 10, "colour_shift": 1},
 }
 
 # Pixels of a view's side, of objectives that need more than the digits' eight.
-SIZES: dict[str, int] = {}
+SIZES: dict[str, int] = {"relative_location": 24, "jigsaw": 24}
 
 
 def pretrain_section(loaded: dict, seed: int, stage: int) -> dict:
