@@ -32,3 +32,11 @@ def standardised(patches: Tensor) -> Tensor:
     """
     deviation, mean = torch.std_mean(patches, (2, 3), correction=0, keepdim=True)
     return (patches - mean) / deviation.clamp(min=1e-5)
+
+
+def shifted_channels(patches: Tensor, shifts: Tensor) -> Tensor:
+    """Each channel of each patch (PxCxhxw) moved by its own whole pixels up and to the left (PxCx2); the edge's pixels are repeated."""
+    height, width = patches.shape[2:]
+    rows = (torch.arange(height, device=patches.device) + shifts[..., :1]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=patches.device) + shifts[..., 1:]).clamp(0, width - 1)
+    return patches.gather(2, rows[..., None].expand_as(patches)).gather(3, columns[:, :, None].expand_as(patches))

@@ -2,7 +2,7 @@
 
 import torch
 
-from invp.core.patches import grid_patches, standardised, window_patches
+from invp.core.patches import grid_patches, shifted_channels, standardised, window_patches
 
 
 def test_patches_of_a_grid_equal_loops():
@@ -40,3 +40,18 @@ def test_standardised_patches_have_neither_level_nor_contrast():
     torch.testing.assert_close(found.mean((2, 3)), torch.zeros(4, 3), atol=1e-6, rtol=0)
     torch.testing.assert_close(found.std((2, 3), correction=0), torch.ones(4, 3))
     assert not standardised(torch.full((1, 3, 4, 4), 0.3)).abs().max() > 1e-2
+
+
+def test_shifted_channels_equal_loops():
+    patches = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5)
+    shifts = torch.randint(-2, 3, (2, 3, 2), generator=torch.Generator().manual_seed(0))
+    assert shifts.abs().amax((0, 1)).tolist() == [2, 2]
+    found = shifted_channels(patches, shifts)
+    for p in range(2):
+        for c in range(3):
+            down, right = shifts[p, c].tolist()
+            for row in range(4):
+                for column in range(5):
+                    source = patches[p, c, min(max(row + down, 0), 3), min(max(column + right, 0), 4)]
+                    assert found[p, c, row, column] == source
+    assert torch.equal(shifted_channels(patches, torch.zeros(2, 3, 2, dtype=torch.long)), patches)
