@@ -49,6 +49,8 @@ SMALL = {
     "colourisation": {"least_colour": 0.0},  # digits are grey: with a limit none of them would count
     "autoencoder": {"decoder_width": 8, "sparsity": 0.01},
     "context_encoder": {"decoder_width": 8, "num_blocks": 2, "adversary": 0.1},
+    "relative_location": {"patch_size": 6, "patch_share": 1.0, "grey": 0.0, "hidden": 64},
+    "jigsaw": {"patch_size": 6, "num_permutations": 10, "colour_shift": 1},
 }
 
 # Pixels of a view's side, of objectives that need more than the digits' eight.
@@ -59,9 +61,7 @@ def encoder_input(objective: str) -> dict:
     """What an encoder must see for the objective; of two networks, each has the whole width, which group normalisation divides."""
     kind = constants("objectives", objective).get("INPUT", "rgb")
     return {"input": kind, "width_share": 1.0 if kind == "l+ab" else 0.5}
-    "relative_location": {"patch_size": 6, "patch_share": 1.0, "grey": 0.0, "hidden": 64},
-    "jigsaw": {"patch_size": 6, "num_permutations": 10, "colour_shift": 1},
-}
+
 
 # Pixels of a view's side, of objectives that need more than the digits' eight.
 SIZES: dict[str, int] = {"relative_location": 24, "jigsaw": 24}

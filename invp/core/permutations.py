@@ -23,7 +23,7 @@ def distant_permutations(count: int, length: int, *, seed: int, distance: str) -
 
     The first is random. Each other is the one whose mean (`max_avg`) or whose least (`max_min`) Hamming distance to those chosen is the
     largest; of equal ones the first in the alphabet is taken. None is chosen twice.
-    Source: Noroozi and Favaro (ECCV 2016), algorithm 1, which is `max_avg`; `max_min` is in Facebook's self-supervision benchmark (Goyal et al., ICCV 2019).
+    Source: Noroozi and Favaro (ECCV 2016), whose rule is `max_avg`; `max_min` is in Facebook's self-supervision benchmark (Goyal et al., ICCV 2019).
     """
     assert distance in DISTANCES and 1 <= count <= factorial(length), (distance, count)
     rows = all_permutations(length)

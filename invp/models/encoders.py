@@ -107,12 +107,13 @@ class Encoder(ImageEncoder):
         return self.maxpool(self.relu(self.bn1(self.conv1(self.seen(images)))))
 
     def blocks(self, images: Tensor) -> list[Tensor]:
-        """The map of every block, the stem after its max-pool first: `len(block_names)` tensors Bx?xHxW."""
-        maps = [self.stem(images)]
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            for block in layer:
-                maps.append(block(maps[-1]))
-        return maps
+        """The map of every block, the stem after its max-pool first: `len(block_names)` tensors Bx?xHxW in 32 bits."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            maps = [self.stem(images)]
+            for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+                for block in layer:
+                    maps.append(block(maps[-1]))
+        return [each.float() for each in maps]
 
     def forward(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
@@ -131,6 +132,16 @@ class SplitEncoder(ImageEncoder):
         self.light, self.colour = Encoder(light), Encoder(colour)
         self.num_features, self.block_names = 2 * self.light.num_features, self.light.block_names
 
+    @property
+    def bf16(self) -> bool:
+        """Whether both halves compute in 16 bits."""
+        return self.light.bf16
+
+    @bf16.setter
+    def bf16(self, value: bool) -> None:
+        for half in self.children():
+            half.bf16 = value
+
     def planes(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What the halves see of normalised images: lightness Bx1xHxW and colours Bx2xHxW, each from -1 to 1."""
         scaled = lab_scaled(self.pixels(images))
@@ -139,7 +150,6 @@ class SplitEncoder(ImageEncoder):
     def halves(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The features of the lightness and those of the colours, Bx(F/2) each."""
         lightness, colours = self.planes(images)
-        self.light.bf16 = self.colour.bf16 = self.bf16
         return self.light(lightness), self.colour(colours)
 
     def blocks(self, images: Tensor) -> list[Tensor]:

@@ -12,11 +12,9 @@ def places(size: torch.Size, stride: int) -> tuple[int, int]:
     return max(1, size[0] // stride), max(1, size[1] // stride)
 
 
-def logits_at(encoder: nn.Module, sees: Tensor, predict: nn.Module, bf16: bool, size: tuple[int, int]) -> Tensor:
+def logits_at(encoder: nn.Module, sees: Tensor, predict: nn.Module, size: tuple[int, int]) -> Tensor:
     """The logits BxQxhxw: `predict`, a 1x1 convolution, of the last maps of an encoder that sees BxCxHxW, interpolated to h x w."""
-    with torch.autocast(sees.device.type, torch.bfloat16, enabled=bf16):
-        maps = encoder.blocks(sees)[-1]
-    return F.interpolate(predict(maps.float()), size, mode="bilinear", align_corners=False)
+    return F.interpolate(predict(encoder.blocks(sees)[-1]), size, mode="bilinear", align_corners=False)
 
 
 def guessed(logits: Tensor, centres: Tensor, temperature: float, size: torch.Size) -> Tensor:

@@ -88,7 +88,7 @@ class Objective(nn.Module):
 
     def _logits(self, images: Tensor) -> Tensor:
         size = places(images.shape[2:], self.config.stride)
-        return logits_at(self.encoder, images, self.predict, self.encoder.bf16, size)
+        return logits_at(self.encoder, images, self.predict, size)
 
     def _shares(self, images: Tensor) -> Tensor:
         """The share of each bin in the soft targets of each image, BxQ, a smoothed histogram."""

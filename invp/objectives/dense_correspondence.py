@@ -88,9 +88,7 @@ class Objective(nn.Module):
 
     def maps(self, images: Tensor) -> Tensor:
         """The descriptors of all places of the block's map: BxDxhxw."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.encoder.bf16):
-            found = self.encoder.blocks(images)[self.block]
-        return self.descriptor(found.to(self.descriptor.weight.dtype))
+        return self.descriptor(self.encoder.blocks(images)[self.block])
 
     def warped(self, images: Tensor, index: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """The map from coordinates of the second picture to the first's (Bx2x3, both from -1 to 1), and the second picture.

@@ -30,9 +30,7 @@ class Config(PatchConfig):
     colour_shift: int = option(
         2, "the pixels by which each channel of a tile is moved at most, of images that are not grey", least=0
     )
-    hidden: int = option(
-        0, "units of a hidden layer between nine embeddings and the permutations; 0: none; the paper has 4096", least=0
-    )
+    hidden: int = option(0, "units of a hidden layer between nine embeddings and the permutations; 0: none", least=0)
 
 
 class Objective(PatchTask):

@@ -92,8 +92,8 @@ class Objective(nn.Module):
     def _logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Of the bins of colour, BxQxhxw, from lightness; and of those of lightness, BxKxhxw, from colours."""
         lightness, colours = self.encoder.planes(images)
-        size, bf16 = places(images.shape[2:], self.config.stride), self.encoder.bf16
+        size = places(images.shape[2:], self.config.stride)
         return (
-            logits_at(self.encoder.light, lightness, self.predict_colour, bf16, size),
-            logits_at(self.encoder.colour, colours, self.predict_light, bf16, size),
+            logits_at(self.encoder.light, lightness, self.predict_colour, size),
+            logits_at(self.encoder.colour, colours, self.predict_light, size),
         )

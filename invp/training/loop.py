@@ -245,6 +245,12 @@ class Stage:
                     "Lower training.learning_rate, or raise objective.temperature"
                 )
 
+    def _against_collapse(self) -> str:
+        """What to change, of the options that the objective has."""
+        known = {"num_negatives": "raise objective.num_negatives (0: all images)", "temperature": "raise objective.temperature"}
+        own = [words for key, words in known.items() if key in self.section["objective"]]
+        return ", or ".join(["Lower training.learning_rate", *own])
+
     def _mean_loss(self) -> float:
         return float(self.sums["loss"]) / self.step
 
@@ -275,6 +281,5 @@ class Stage:
                 f"collapsed: after epoch {self.epoch} all features are equal (squared length of their mean "
                 f"{row['feature_agreement']:.3f}), and the instance loss is no better than a uniform guess "
                 f"({row.get('loss_instance', row['loss']):.3f}; log M is {row.get('uniform_loss', math.nan):.3f}). "
-                "With few images, raise objective.num_negatives (0: all images), "
-                "lower training.learning_rate, or raise objective.temperature"
+                f"{self._against_collapse()}"
             )
