@@ -107,13 +107,13 @@ class Encoder(ImageEncoder):
         return self.maxpool(self.relu(self.bn1(self.conv1(self.seen(images)))))
 
     def blocks(self, images: Tensor) -> list[Tensor]:
-        """The map of every block, the stem after its max-pool first: `len(block_names)` tensors Bx?xHxW in 32 bits."""
+        """The map of every block, the stem after its max-pool first: `len(block_names)` tensors Bx?xHxW of the images' type."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             maps = [self.stem(images)]
             for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
                 for block in layer:
                     maps.append(block(maps[-1]))
-        return [each.float() for each in maps]
+        return [each.to(images.dtype) for each in maps]
 
     def forward(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
