@@ -92,9 +92,9 @@ class Objective(nn.Module):
         return masks[0], masks[1]
 
     def forward(self, views: list[Tensor], index: Tensor, epoch: int) -> dict:
-        """(1 - lambda) L_rec + lambda L_adv (equation 3), and the discriminator's own loss.
+        """(1 - lambda) L_rec + lambda L_adv, and the discriminator's own loss.
 
-        L_rec (equation 1) is the mean over images of the mean squared error of a hole's pixels.
+        L_rec is the mean over images of the mean squared error of a hole's pixels.
         """
         hole, hidden = self.holes(index, epoch)
         target = self.encoder.pixels(views[0])

@@ -117,6 +117,40 @@ def data(project, name):
     return json.loads((project.folder / f"results/smoke-invp/seed-0/figures/{name}.json").read_text())["data"]
 
 
+def test_the_pictures_are_those_of_the_checkpoint_and_of_the_test_images(drawn):
+    """Made again from the checkpoint's tensors and the shards' bytes, by hand."""
+    results = drawn.folder / "results/smoke-pictures/seed-0"
+    record = read_json(results / "figures/reconstructions.record.json")
+    assert {key.split(".")[0] for key in record["inputs"]} == {"checkpoint", "dataset_train", "dataset_test"}
+    found = read_json(results / "figures/reconstructions.json")["data"]
+    numbers = torch.tensor(found["images"])
+    assert len(numbers) == 5 and len(set(found["images"])) == 5 and max(found["images"]) < 360
+    images = Shards(drawn.folder / "results/datasets/digits/test").images(numbers).float().expand(-1, 3, -1, -1) / 255
+    assert found["mean"]["input"] == pytest.approx(images.mean((1, 2, 3)).tolist(), abs=1e-6)
+    study = load_study({"study": "s", "experiments": ["smoke-pictures"]}, "test", drawn.folder / "config/experiments")
+    objective = build_objective(pretrain.section(study, experiment="smoke-pictures", seed=0, stage=2), 1437)
+    state = load_checkpoint(results / "pretrain/stage-2/checkpoint.pt")["objective"]
+    objective.load_state_dict(state)
+    objective.eval()
+    hole, _ = objective.holes(numbers, 0)
+    normalised = (images - 0.305) / 0.376
+    with torch.no_grad():
+        made = objective.decoder(objective.head(objective.encoder(torch.where(hole, torch.zeros(()), normalised)))).clamp(0, 1)
+    error = (hole * (made - images) ** 2).mean((1, 2, 3))
+    assert found["error"]["reconstruction"] == pytest.approx(error.tolist(), rel=1e-4)
+    assert min(found["error"]["reconstruction"]) > 0
+
+
+def test_an_edit_of_a_figure_of_pictures_or_of_its_objective_draws_it_again(drawn, tmp_path):
+    project = drawn.copy(tmp_path / "project")
+    project.edit("invp/figures/reconstructions.py", "NEEDS =", "CHANGED = 1\nNEEDS =")
+    assert project.planned(study=STUDY)["figure"] == 1
+    project.edit("invp/figures/reconstructions.py", "CHANGED = 1\n", "")
+    project.edit("invp/objectives/context_encoder.py", '"hole": ', '"seen": ')
+    planned = project.planned(study=STUDY)
+    assert planned["figure"] == 1 and planned["pretrain"] == 2
+
+
 def test_what_is_behind_the_figures_agrees_with_the_artifacts(drawn):
     results = drawn.folder / "results/smoke-invp/seed-0"
     measures = json.loads((results / "graph/stage-2/summary.json").read_text())["measures"]
@@ -151,40 +185,6 @@ def test_what_is_behind_the_figures_agrees_with_the_artifacts(drawn):
     for name in ("smoke-invp", "smoke-pictures"):
         shutil.rmtree(drawn.folder / f"results/{name}/seed-0/figures")
     assert drawn.planned(study=STUDY)["figure"] == len(plugin_names("figures"))
-
-
-def test_the_pictures_are_those_of_the_checkpoint_and_of_the_test_images(drawn):
-    """Made again from the checkpoint's tensors and the shards' bytes, by hand."""
-    results = drawn.folder / "results/smoke-pictures/seed-0"
-    record = read_json(results / "figures/reconstructions.record.json")
-    assert {key.split(".")[0] for key in record["inputs"]} == {"checkpoint", "dataset_train", "dataset_test"}
-    found = read_json(results / "figures/reconstructions.json")["data"]
-    numbers = torch.tensor(found["images"])
-    assert len(numbers) == 5 and len(set(found["images"])) == 5 and max(found["images"]) < 360
-    images = Shards(drawn.folder / "results/datasets/digits/test").images(numbers).float().expand(-1, 3, -1, -1) / 255
-    assert found["mean"]["input"] == pytest.approx(images.mean((1, 2, 3)).tolist(), abs=1e-6)
-    study = load_study({"study": "s", "experiments": ["smoke-pictures"]}, "test", drawn.folder / "config/experiments")
-    objective = build_objective(pretrain.section(study, experiment="smoke-pictures", seed=0, stage=2), 1437)
-    state = load_checkpoint(results / "pretrain/stage-2/checkpoint.pt")["objective"]
-    objective.load_state_dict(state)
-    objective.eval()
-    hole, _ = objective.holes(numbers, 0)
-    normalised = (images - 0.305) / 0.376
-    with torch.no_grad():
-        made = objective.decoder(objective.head(objective.encoder(torch.where(hole, torch.zeros(()), normalised)))).clamp(0, 1)
-    error = (hole * (made - images) ** 2).mean((1, 2, 3))
-    assert found["error"]["reconstruction"] == pytest.approx(error.tolist(), rel=1e-4)
-    assert min(found["error"]["reconstruction"]) > 0
-
-
-def test_an_edit_of_a_figure_of_pictures_or_of_its_objective_draws_it_again(drawn, tmp_path):
-    project = drawn.copy(tmp_path / "project")
-    project.edit("invp/figures/reconstructions.py", "NEEDS =", "CHANGED = 1\nNEEDS =")
-    assert project.planned(study=STUDY)["figure"] == 1
-    project.edit("invp/figures/reconstructions.py", "CHANGED = 1\n", "")
-    project.edit("invp/objectives/context_encoder.py", '"hole": ', '"seen": ')
-    planned = project.planned(study=STUDY)
-    assert planned["figure"] == 1 and planned["pretrain"] == 2
 
 
 def test_a_class_of_two_kinds_is_found_to_split():
