@@ -51,6 +51,7 @@ SMALL = {
     "context_encoder": {"decoder_width": 8, "num_blocks": 2, "adversary": 0.1},
     "relative_location": {"patch_size": 6, "patch_share": 1.0, "grey": 0.0, "hidden": 64},
     "jigsaw": {"patch_size": 6, "num_permutations": 10, "colour_shift": 1},
+    "swav": {"num_prototypes": 30, "num_small": 1, "queue_length": 64, "queue_after": 1},
 }
 
 # Pixels of a view's side, of objectives that need more than the digits' eight.
