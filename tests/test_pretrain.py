@@ -41,6 +41,8 @@ SMALL = {
     "moco": {"num_keys": 400, "momentum": 0.99, "temperature": 0.2},
     # Batch normalisation has the statistics of one process.
     "nnclr": {"num_rows": 400, "hidden": 64, "batch_norm": False},
+    "msf": {"num_keys": 400, "hidden": 64},
+    "relational": {"num_keys": 400, "momentum": 0.99},
     "pcl": {"num_keys": 400, "momentum": 0.99, "num_clusters": [10, 20], "warmup_epochs": 1},
     # Group normalisation over patches of two pixels amplifies a rounding by a million in an epoch: larger ones, weighed little.
     "pirl": {"loss": "infonce", "num_negatives": 400, "temperature": 0.5, "weight": 0.1, "patch_size": 4},

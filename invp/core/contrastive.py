@@ -20,6 +20,15 @@ def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: floa
     return torch.logsumexp(logits, 1) - logits[:, 0]
 
 
+def relation_loss(queries: Tensor, keys: Tensor, rows: Tensor, temperature: float, key_temperature: float) -> Tensor:
+    """The cross-entropy (B) of the softmaxes over the rows (KxD) that keys and queries (BxD each) have; all are unit vectors.
+
+    L = -sum_j p_j log q_j with p = softmax(k.rows/tau_k), the target, and q = softmax(q.rows/tau). Source: Zheng et al., NeurIPS 2021 (ReSSL).
+    """
+    target = torch.softmax(keys @ rows.T / key_temperature, 1)
+    return F.cross_entropy(queries @ rows.T / temperature, target, reduction="none")
+
+
 def nt_xent(anchors: Tensor, rows: Tensor, own: Tensor, positive: Tensor, temperature: float) -> Tensor:
     """NT-Xent (A): each anchor (AxD) looks for the other view of its image among all views (NxD); all are unit vectors.
 
