@@ -68,6 +68,10 @@ def test_another_name_drops_the_parents_options(folder):
         ({"views": [{"size": 4, "sise": 2}]}, ["section 'views', kind 1", "sise"]),
         ({"views": [{}, {"mean": [0, 0, 0]}]}, ["mean is that of all views"]),
         ({"extends": "digits-simclr", "views": [{}, {"size": 4}]}, ["of [4, 8] pixels a side", "simclr takes views of one size"]),
+        (
+            {"extends": "digits-simclr", "objective": {"name": "swav", "num_small": 1}, "views": [{}, {}]},
+            ["views has 2", "swav takes 3"],
+        ),
         ({"views": [{}, {"count": 2}]}, ["views has 3, and the objective invp takes 1"]),
         (
             {"training": {"optimizer": "adamw", "momentum": 0.5}},

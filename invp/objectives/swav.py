@@ -36,6 +36,11 @@ class Config:
     queue_after: int = option(15, "epochs without the queue", least=0)
 
 
+def num_views(config: Config) -> int:
+    """The views of each image in a step."""
+    return LARGE + config.num_small
+
+
 class Objective(nn.Module):
     """SwAV with its `prototypes` (KxD, unit rows) and a `queue` (2xQxD) of each large view, with the `pointer` to its oldest row.
 
@@ -52,7 +57,7 @@ class Objective(nn.Module):
         what = f"at most {most}, what half the images fill in queue_after epochs"
         require(config.queue_length <= most, config, "queue_length", what)
         self.config, self.encoder, self.head = config, encoder, head
-        self.views = LARGE + config.num_small
+        self.views = num_views(config)
         width = embedding_width(encoder, head)
         # As the authors' directions: those of a linear layer's usual start.
         rows = 2 * torch.rand(config.num_prototypes, width, generator=torch.Generator().manual_seed(seed)) - 1

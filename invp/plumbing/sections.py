@@ -225,11 +225,18 @@ def check_resolution(experiment: dict) -> None:
         )
 
 
+def num_views(objective: dict) -> int:
+    """How many views of each image an objective takes in a step, by its checked options."""
+    module = load_plugin("objectives", objective["name"])
+    if hasattr(module, "num_views"):
+        return module.num_views(module.Config(**{key: value for key, value in objective.items() if key != "name"}))
+    return module.Objective.views
+
+
 def check_views(experiment: dict) -> None:
     """UserError for kinds of view that are not as many as the objective takes, or of sizes that it does not take."""
     views, name = experiment["views"], experiment["objective"]["name"]
-    wanted = getattr(load_plugin("objectives", name).Objective, "views", None) if views else None
-    if wanted is not None and (given := sum(view["count"] for view in views)) != wanted:
+    if views and (given := sum(view["count"] for view in views)) != (wanted := num_views(experiment["objective"])):
         raise UserError(f"views has {given}, and the objective {name} takes {wanted}; valid: kinds whose counts sum up to that")
     sizes = sorted({view["size"] for view in views})
     if len(sizes) > 1 and not constants("objectives", name).get("MULTI_CROP", False):

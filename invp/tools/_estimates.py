@@ -9,7 +9,7 @@ from pathlib import Path
 from invp.plumbing.files import canonical_json, read_json
 from invp.plumbing.plugins import load_plugin, uses_gpu
 from invp.plumbing.records import records_under
-from invp.plumbing.sections import area_of_views
+from invp.plumbing.sections import area_of_views, num_views
 
 # Assumed for one H200 until somebody measures them: 3,000 images/s of ResNet-50's training at 224 px are 74e12 operations/s.
 OPERATIONS = 74e12  # of a network's passes, a second
@@ -160,9 +160,7 @@ class Estimator:
         if rate := self.rates.get(self._kind(job.section)):
             return images / rate, size, "rate"
 
-        views = area_of_views(
-            job.section, getattr(load_plugin("objectives", job.section["objective"]["name"]).Objective, "views", 0)
-        )
+        views = area_of_views(job.section, num_views(job.section["objective"]))
         seconds = images * views * 3 * operations / OPERATIONS
         return max(seconds, images * views / DECODED if form == "encoded" else 0), size, "assumed"
 
