@@ -76,10 +76,11 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def pictures(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """What the network sees of normalised images BxCxHxW, and the same lightness in the colours that it says: Bx3xHxW in [0, 1]."""
-        lightness = lab(self.encoder.pixels(images))[:, :1]
+        """Normalised images BxCxHxW, what the network sees of them, and the same lightness in the colours that it says: Bx3xHxW in [0, 1]."""
+        pixels = self.encoder.pixels(images)
+        lightness = lab(pixels)[:, :1]
         colours = guessed(self._logits(images), self.centres, self.config.temperature, images.shape[2:])
-        return {"input": grey(lightness), "colours": rgb(torch.cat([lightness, colours], 1))}
+        return {"input": pixels, "grey": grey(lightness), "colours": rgb(torch.cat([lightness, colours], 1))}
 
     def _targets(self, colours: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest bins and their shares, Bxnxhxw, at the places of a and b, Bx2xHxW."""

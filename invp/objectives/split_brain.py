@@ -78,16 +78,18 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def pictures(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """Of normalised images BxCxHxW, the lightness alone, and with what each half says of it: Bx3xHxW in [0, 1].
+        """Normalised images BxCxHxW, their lightness, and with what each half says: Bx3xHxW in [0, 1].
 
         `colours` has the images' lightness in the colours that the first half says, `lightness` what the second says, without colour.
         """
-        own = lab(self.encoder.pixels(images))[:, :1]
+        pixels = self.encoder.pixels(images)
+        own = lab(pixels)[:, :1]
         colour_logits, light_logits = self._logits(images)
         size, temperature = images.shape[2:], self.config.temperature
         colours = guessed(colour_logits, self.ab_centres, temperature, size)
         lightness = guessed(light_logits, self.light_centres, temperature, size)
-        return {"input": grey(own), "colours": rgb(torch.cat([own, colours], 1)), "lightness": grey(lightness)}
+        said = {"colours": rgb(torch.cat([own, colours], 1)), "lightness": grey(lightness)}
+        return {"input": pixels, "grey": grey(own), **said}
 
     def _logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Of the bins of colour, BxQxhxw, from lightness; and of those of lightness, BxKxhxw, from colours."""

@@ -128,8 +128,9 @@ def test_pictures_have_the_lightness_of_the_input_and_the_colours_that_are_said(
     said = int((centres == torch.tensor([10.0, -20.0])).all(1).nonzero())
     objective._logits = lambda images: 20 * torch.nn.functional.one_hot(torch.full((3, 2, 2), said), Q).movedim(3, 1).float()
     drawn = objective.pictures(rgb(values), INDEX)
-    assert set(drawn) == {"input", "colours"}
-    torch.testing.assert_close(lab(drawn["input"]), values, rtol=0, atol=0.05)
+    assert set(drawn) == {"input", "grey", "colours"}
+    torch.testing.assert_close(drawn["input"], rgb(values))
+    torch.testing.assert_close(lab(drawn["grey"]), values, rtol=0, atol=0.05)
     values[:, 1:] = centres[said][:, None, None]
     torch.testing.assert_close(lab(drawn["colours"]), values, rtol=0, atol=0.05)
 

@@ -102,8 +102,9 @@ def test_pictures_are_what_each_half_says():
     guesses = [20 * F.one_hot(torch.full((3, 2, 2), t), k).movedim(3, 1).float() for t, k in ((said, Q), (7, 10))]
     objective._logits = lambda images: guesses
     drawn = objective.pictures(rgb(values), INDEX)
-    assert set(drawn) == {"input", "colours", "lightness"}
-    torch.testing.assert_close(lab(drawn["input"]), values, rtol=0, atol=0.05)
+    assert set(drawn) == {"input", "grey", "colours", "lightness"}
+    torch.testing.assert_close(drawn["input"], rgb(values))
+    torch.testing.assert_close(lab(drawn["grey"]), values, rtol=0, atol=0.05)
     values[:, 1:] = centres[said][:, None, None]
     torch.testing.assert_close(lab(drawn["colours"]), values, rtol=0, atol=0.05)
     values[:] = torch.tensor([75.0, 0.0, 0.0])[:, None, None]
