@@ -65,6 +65,23 @@ def class_confusion(neighbours: NDArray, labels: NDArray, num_classes: int) -> N
     return counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
 
+def shares_by_kind(anchors: NDArray, same: NDArray, chosen: NDArray) -> tuple[float, float, int]:
+    """The shares of `same` among the chosen pairs and among the others, and the number of anchors that they are means over.
+
+    The three are of pairs, an entry a pair. A share is first that of an anchor, and the anchors are those that have pairs of both kinds;
+    without one, the shares are NaN. Over all pairs, anchors of many pairs would count more among the others, and which class an
+    anchor's surroundings have goes with how many pairs it has: the shares over pairs may be in the other order than those of every anchor.
+    """
+    size = int(anchors.max(initial=-1)) + 1
+    pairs = np.stack([np.bincount(anchors[kind], minlength=size) for kind in (chosen, ~chosen)])
+    hits = np.stack([np.bincount(anchors[kind], same[kind], minlength=size) for kind in (chosen, ~chosen)])
+    both = (pairs > 0).all(0)
+    if not both.any():
+        return float("nan"), float("nan"), 0
+    of_chosen, of_others = (hits[:, both] / pairs[:, both]).mean(1)
+    return float(of_chosen), float(of_others), int(both.sum())
+
+
 def measures(neighbours: NDArray, labels: NDArray | None, previous: NDArray | None) -> dict[str, float]:
     """Every measure of the graph of one stage, by name.
 

@@ -19,14 +19,29 @@ MULTI_LABEL = True
 
 @dataclass
 class Config:
-    """Anchors, each with the most similar of its positives and the hardest."""
+    """Anchors, each with positives that the loss leaves and positives that it takes."""
 
     anchors: int = option(8, "seeded anchors, at most", least=1)
     shown: int = option(14, "positives of each, at most", least=2)
 
 
+def pairs_to_show(similarity: np.ndarray, taken: np.ndarray, shown: int) -> np.ndarray:
+    """The positions of `shown` of an anchor's positives, or of all if they are fewer, the most similar first.
+
+    The kind of the most similar one, taken by the loss or left, has half of the places and gives its most similar; the other kind has
+    the rest and gives its least similar. With hard positives these are the easiest of those left and the hardest of those taken.
+    """
+    order = np.argsort(-similarity, kind="stable")
+    near = order[taken[order] == taken[order[0]]]
+    far = order[taken[order] != taken[order[0]]]
+    if not len(far):
+        near, far = order[: shown // 2], order[shown // 2 :]
+    num_far = min(len(far), max(shown - shown // 2, shown - len(near)))
+    return np.concatenate([near[: shown - num_far], far[len(far) - num_far :]])
+
+
 def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
-    """Draws a row an anchor; the frame is green for its class and red for another; returns the pairs."""
+    """Draws a row an anchor, with both kinds of its positives; the frame is green for its class and red for another; returns the pairs."""
     stage = max(inputs.graphs)
     table = read_table(inputs.graphs[stage] / "positives.arrow")
     anchors, positives = table["anchor"].to_numpy(), table["positive"].to_numpy()
@@ -44,9 +59,7 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     found = []
     for axes, anchor in zip(rows[:, 0], chosen, strict=True):
         own = np.flatnonzero(anchors == anchor)
-        own = own[np.argsort(-similarity[own], kind="stable")]
-        half = config.shown // 2
-        own = own if len(own) <= config.shown else np.concatenate([own[:half], own[half - config.shown :]])
+        own = own[pairs_to_show(similarity[own], taken[own], config.shown)]
         numbers = [int(anchor), *positives[own].tolist()]
         same = [labels[n] == labels[anchor] or labels[n] < 0 for n in numbers]
         frames = ["#222222", *("#2e8b57" if right else "#c0392b" for right in same[1:])]
@@ -56,6 +69,7 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
             {"image": int(positives[i]), "steps": int(distance[i]), "similarity": float(similarity[i]), "chosen": bool(taken[i])} for i in own
         ]})  # fmt: skip
         axes.set_xlim(0, config.shown + 1)
-    figure.supxlabel("below each: steps of the walk, * where the loss takes it, similarity to the anchor", fontsize=7)
+    words = "half of a row the positives that the loss takes (*), half those that it leaves, where there are so many"
+    figure.supxlabel(f"{words}; below each: steps of the walk and similarity to the anchor", fontsize=7)
     save(figure, inputs, out)
     return {"stage": stage, "anchors": found}

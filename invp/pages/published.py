@@ -1,4 +1,4 @@
-"""The paper's tables with ours beside: the difference where the data are the same, and where protocols differ."""
+"""The paper's tables with our numbers of the same data sets beside: the difference, and where protocols differ."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,22 +36,27 @@ class Measurement(NamedTuple):
 
 
 def measurement(column: dict, metrics: list[dict]) -> Measurement | None:
-    """What an experiment's metrics.json hold for a column of published.yaml's `measured`; None if nothing.
+    """What an experiment's metrics.json hold for a column of published.yaml's `measured`, on the column's data; None if nothing.
 
-    The column's evaluations are tried in their order, first on its own data and then, where it allows a substitute, on others.
+    The column's evaluations are tried in their order.
     """
-    for substitute in (False, True):
-        for plugin in column["evaluations"]:
-            fitting = [
-                content for content in metrics
-                if content["evaluation"]["name"] == plugin and column["metric"] in content["metrics"]
-                and all(content["evaluation"].get(key) == value for key, value in column.get("options", {}).items())
-                and (column.get("substitute") if substitute else content["protocol"]["data"] == column["data"])
-            ]  # fmt: skip
-            if fitting:
-                seeds = [content for content in fitting if content["eval"] == fitting[0]["eval"]]
-                return Measurement([content["metrics"][column["metric"]] for content in seeds], seeds[0]["protocol"], plugin)
+    for plugin in column["evaluations"]:
+        fitting = [
+            content for content in fitting_but_for_data(column, metrics, plugin) if content["protocol"]["data"] == column["data"]
+        ]
+        if fitting:
+            seeds = [content for content in fitting if content["eval"] == fitting[0]["eval"]]
+            return Measurement([content["metrics"][column["metric"]] for content in seeds], seeds[0]["protocol"], plugin)
     return None
+
+
+def fitting_but_for_data(column: dict, metrics: list[dict], plugin: str) -> list[dict]:
+    """The contents of metrics.json by a plug-in and with the options that a column asks for, whatever the data set."""
+    return [
+        content for content in metrics
+        if content["evaluation"]["name"] == plugin and column["metric"] in content["metrics"]
+        and all(content["evaluation"].get(key) == value for key, value in column.get("options", {}).items())
+    ]  # fmt: skip
 
 
 def published_rows(table: dict) -> list[dict]:
@@ -93,9 +98,7 @@ def our_row(table: dict, name: str, experiment: dict, metrics: list[dict]) -> Ro
         column = columns[key]
         row.values[key] = estimate_of(values)
         images = protocol.get("test_images")
-        if protocol["data"] != column["data"]:
-            row.differs_in.append(f"{key} on {protocol['data']}")
-        elif images != column.get("test_images", images):
+        if images != column.get("test_images", images):
             row.differs_in.append(f"{key} on {images:,} images, not {column['test_images']:,}")
         elif published and published.get(key) is not None:
             row.minus_published[key] = row.values[key].mean - published[key]
@@ -122,6 +125,19 @@ def tables_with_ours(section: dict, published: dict, metrics: list[dict]) -> dic
             ]
             result[key] = table, [*rows, *ours]
     return result
+
+
+def left_out(published: dict, shown: dict, metrics: list[dict]) -> list[str]:
+    """A sentence for each of the paper's tables that is not among those `shown`, though the study has a number of its kind: the data
+    sets that it would need."""
+    sentences = []
+    for key, table in published.items():
+        columns = table["measured"].values()
+        of_its_kind = [c for c in columns if any(fitting_but_for_data(c, metrics, plugin) for plugin in c["evaluations"])]
+        if key not in shown and of_its_kind:
+            needed = " or ".join(dict.fromkeys(column["data"] for column in of_its_kind))
+            sentences.append(f"Not shown, since it would need a number of ours on {needed}: {table['title']}.")
+    return sentences
 
 
 def as_table(table: dict, rows: list[Row]) -> Table:

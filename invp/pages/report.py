@@ -137,7 +137,8 @@ def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folde
     metrics = {path: read_json(path) for path in inputs.get("metrics", [])}
     contents = list(metrics.values())
     (published_path,) = inputs["published"]
-    beside_ours = published.tables_with_ours(section, published.read_published(published_path), contents)
+    paper = published.read_published(published_path)
+    beside_ours = published.tables_with_ours(section, paper, contents)
     return {
         "title": section["title"] or section["study"],
         "study": section["study"],
@@ -149,6 +150,7 @@ def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folde
         "results_note": study_note(section),
         "not_made": not_made_table(not_made),
         "published": [(table["title"], published.as_table(table, rows)) for table, rows in beside_ours.values()],
+        "left_out": published.left_out(paper, beside_ours, contents),
         "descriptions": [(name, section["descriptions"][name]) for name in section["experiments"]],
         "curves": curve_plots(section, inputs, numbers),
         "graph_measures": graph_table(section, numbers),

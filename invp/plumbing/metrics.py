@@ -22,6 +22,7 @@ GRAPH = {
     "*positives_same_class*": SHARE,
     "recall": SHARE,
     "positives_per_anchor": Metric("images", ""),
+    "anchors_with_chosen_and_other": Metric("images", ""),
     "mutual_share": Metric("share", ""),
     "overlap_with_previous": Metric("share", ""),
     "never_a_neighbour": Metric("share", ""),

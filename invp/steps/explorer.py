@@ -26,8 +26,13 @@ from invp.plumbing.jobs import Job
 
 MOST_SHOWN = 10_000  # of larger data sets a seeded sample is shown
 NOT_SHOWN = -1  # the place of an image that is not shown
-# What the loss takes of the positives, by the objective's option `positives`.
-RULES = {"hard": "the least similar", "easy": "the most similar", "knn": "the nearest rows"}
+# What the loss takes of the positives and what it leaves, by the objective's option `positives`.
+KINDS = {
+    "hard": {"chosen": "Hard positives", "left": "Easy positives", "rule": "the least similar"},
+    "easy": {"chosen": "Easy positives", "left": "Hard positives", "rule": "the most similar"},
+    "knn": {"chosen": "Positives", "left": "Other positives", "rule": "the nearest rows"},
+}
+OWN_RULE = {"chosen": "Positives", "left": "Other positives", "rule": "by the objective's rule"}
 
 
 def section(study: dict, *, experiment: str, seed: int) -> dict:
@@ -51,7 +56,7 @@ def run(job: Job) -> None:
         "classes": manifest["classes"],
         "columns": columns,
         "steps": options["objective"].get("steps", 0),
-        "rule": RULES.get(options["objective"].get("positives"), ""),
+        "kinds": KINDS.get(options["objective"].get("positives"), OWN_RULE),
         "leastSimilarFirst": options["objective"].get("positives") == "hard",
         "stages": [
             {"epoch": stage, **stage_data(graph.parent, shown, manifest["num_samples"])}

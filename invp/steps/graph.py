@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from invp.core.graph_measures import class_confusion, measures
+from invp.core.graph_measures import class_confusion, measures, shares_by_kind
 from invp.data.tables import Rows, fixed_size_list, labels_of, matrix, unit_rows
 from invp.plumbing.config import instance
 from invp.plumbing.errors import UserError
@@ -134,14 +134,18 @@ def positives_of(section: dict, rows: np.ndarray, neighbours: np.ndarray, anchor
 
 
 def positive_measures(pairs: dict[str, np.ndarray], labels: np.ndarray, rows: np.ndarray) -> dict[str, float]:
-    """Same-class shares of the positives: all, by distance, those that the loss takes and the others, and of as many plain neighbours."""
+    """Same-class shares of the positives: all, by distance, and of as many plain neighbours, over pairs.
+
+    Those that the loss takes and the others are compared within anchors that have both, whose number stands beside them.
+    """
     import faiss
 
     same = labels[pairs["anchor"]] == labels[pairs["positive"]]
-    chosen = pairs["chosen"]
-    result = {"positives_same_class": float(same.mean()), "chosen_positives_same_class": float(same[chosen].mean())}
-    if (~chosen).any():
-        result["other_positives_same_class"] = float(same[~chosen].mean())
+    result: dict[str, float] = {"positives_same_class": float(same.mean())}
+    of_chosen, of_others, with_both = shares_by_kind(pairs["anchor"], same, pairs["chosen"])
+    if with_both:
+        result |= {"chosen_positives_same_class": of_chosen, "other_positives_same_class": of_others}
+    result["anchors_with_chosen_and_other"] = with_both
     for step in np.unique(pairs["distance"]):
         result[f"positives_same_class_step_{step}"] = float(same[pairs["distance"] == step].mean())
     anchors, counts = np.unique(pairs["anchor"], return_counts=True)

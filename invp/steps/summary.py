@@ -47,7 +47,8 @@ def run(job: Job) -> None:
     ]
     write_csv(outputs["csv"], [*Number._fields, *(["not_made"] if job.not_made else [])], rows)
     metrics = [read_json(path) for path in job.inputs.get("metrics", [])]
-    beside = published.tables_with_ours(section, published.read_published(job.input("published")), metrics)
+    paper = published.read_published(job.input("published"))
+    beside = published.tables_with_ours(section, paper, metrics)
     lines = [line for key, (_, rows) in beside.items() for line in published.csv_rows(key, rows)]
     write_csv(outputs["tables"], published.CSV_HEADER, lines)
 
@@ -55,10 +56,13 @@ def run(job: Job) -> None:
     text = f"{one_line(title)}\n{aligned(table.header, table.rows)}{note}\n"
     markdowns = [f"## {markdown_text(title)}\n\n{markdown(table.header, table.rows)}\n{note}\n"]
     latexes = [latex(table.header, table.rows)]
-    for paper, rows in beside.values():
-        table = published.as_table(paper, rows)
-        markdowns.append(f"## {markdown_text(paper['title'])}\n\n{markdown(table.header, table.rows)}")
-        latexes.append(f"% {one_line(paper['title'])}\n{latex(table.header, table.rows)}")
+    for published_table, rows in beside.values():
+        table = published.as_table(published_table, rows)
+        markdowns.append(f"## {markdown_text(published_table['title'])}\n\n{markdown(table.header, table.rows)}")
+        latexes.append(f"% {one_line(published_table['title'])}\n{latex(table.header, table.rows)}")
+    for sentence in published.left_out(paper, beside, metrics):
+        markdowns.append(f"{markdown_text(sentence)}\n")
+        latexes.append(f"% {one_line(sentence)}\n")
     if job.not_made:
         table = not_made_table(job.not_made)
         text += f"{NOT_MADE}:\n{aligned(table.header, table.rows)}"

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from invp.plumbing import provenance
-from invp.plumbing.files import read_json, write_json
+from invp.plumbing.files import read_json, read_table, write_json
 from invp.plumbing.jobs import Job
 from invp.steps import explorer
 
@@ -62,6 +62,30 @@ def test_it_loads_with_neighbours_walk_and_alternative_texts(page):
     thumbs = page.find_elements("css selector", ".thumb")
     assert thumbs and all(t.get_attribute("aria-label").startswith("image ") for t in thumbs)
     assert "image 0" in page.find_element("id", "map").get_attribute("aria-label")
+
+
+def tiles(page, name: str) -> list[tuple[int, bool]]:
+    """Number of each image of a list, and whether it has a star."""
+    found = page.find_elements("css selector", f"#{name} .tile")
+    return [(int(tile.get_attribute("data-number")), tile.text.endswith("*")) for tile in found]
+
+
+def test_hard_positives_are_those_that_the_loss_takes_and_easy_ones_those_that_it_leaves(page, finished):
+    run = finished.folder / FINISHED.rsplit("/", 1)[0]
+    pairs = [pair for pair in read_table(run / "graph/stage-2/positives.arrow").to_pylist() if pair["anchor"] == 0]
+    taken = [pair["positive"] for pair in sorted(pairs, key=lambda pair: pair["similarity"]) if pair["chosen"]]
+    left = [pair["positive"] for pair in sorted(pairs, key=lambda pair: -pair["similarity"]) if not pair["chosen"]]
+    assert taken and left, "or nothing is tested"
+    assert tiles(page, "chosen") == [(number, True) for number in taken[:8]]
+    assert tiles(page, "left") == [(number, False) for number in left[:8]]
+    second = [(pair["positive"], pair["chosen"]) for pair in pairs if pair["distance"] == 2]
+    assert sorted(tiles(page, "step-2")) == sorted(second) and {chosen for _, chosen in second} == {True, False}
+    headings = [heading.text for heading in page.find_elements("css selector", "#lists h3")]
+    assert headings[-2:] == [
+        f"Hard positives: the loss takes {len(taken)} of {len(pairs)}, the least similar",
+        f"Easy positives: the loss leaves {len(left)}",
+    ]
+    assert "* marks what the loss takes" in text(page, "lists")
 
 
 def test_a_click_on_a_neighbour_shows_it_and_backspace_goes_back(page):

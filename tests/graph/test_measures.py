@@ -108,3 +108,40 @@ def test_positions_are_the_principal_axes():
 
     rows = unit_rows(3)
     assert np.abs(positions(rows)) == pytest.approx(np.abs(PCA(2).fit_transform(rows)), abs=1e-4)
+
+
+def by_kind(pairs):
+    """`pairs`: (anchor, same, chosen) of each."""
+    return gm.shares_by_kind(
+        *(np.array(column, kind) for column, kind in zip(zip(*pairs, strict=True), (int, bool, bool), strict=True))
+    )
+
+
+def test_kinds_of_positives_are_compared_within_anchors():
+    """In every anchor more of the others are of its class, and yet fewer of all the others than of all the chosen."""
+    pure = [(3, True, True)] * 3 + [(3, False, True)] + [(3, True, False)]
+    mixed = [(7, False, True)] * 2 + [(7, True, False)] * 2 + [(7, False, False)] * 8
+    chosen, others, anchors = by_kind(pure + mixed)
+    assert (chosen, others, anchors) == (pytest.approx((0.75 + 0) / 2), pytest.approx((1 + 0.2) / 2), 2)
+    _, same, taken = (np.array(column) for column in zip(*pure, *mixed, strict=True))
+    assert same[taken == 1].mean() > same[taken == 0].mean(), "over pairs it is the other way round"
+
+
+def test_an_anchor_of_one_kind_is_in_neither_share():
+    both = [(0, True, True), (0, False, False)]
+    assert by_kind(both) == (1, 0, 1)
+    assert by_kind(both + [(1, False, True)] * 9 + [(2, True, False)] * 9) == (1, 0, 1)
+    assert by_kind([(1, False, True), (2, True, False)])[2] == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shares_by_kind_equal_loops(seed):
+    rng = np.random.default_rng(seed)
+    anchors, same, chosen = rng.integers(0, 30, 120), rng.random(120) < 0.4, rng.random(120) < 0.5
+    shares = []
+    for anchor in range(30):
+        own = [[same[i] for i in range(120) if anchors[i] == anchor and chosen[i] == kind] for kind in (True, False)]
+        if all(own):
+            shares.append([np.mean(values) for values in own])
+    assert 10 < len(shares) < 30
+    assert gm.shares_by_kind(anchors, same, chosen) == pytest.approx((*np.mean(shares, 0), len(shares)))

@@ -9,7 +9,7 @@ from invp.core import reference
 from invp.plumbing.config import plugin_options
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import load
-from invp.steps.graph import positives_of
+from invp.steps.graph import positive_measures, positives_of
 
 N, K = 60, 5
 ROWS = F.normalize(torch.randn(N, 6, generator=torch.Generator().manual_seed(3)), dim=1)
@@ -90,3 +90,31 @@ def test_a_graph_that_cannot_be_made_is_refused_when_the_study_is_read(content, 
         + ("graph: {of: features}\n" if "moco" in content else "")
     )
     load(tmp_path / "own.yaml")
+
+
+def measured(taken: list[int]) -> dict:
+    """Measures of two anchors of class 0, image 0 amid its class and image 1 with one of it; `taken`: how many the loss takes of each."""
+    positives = [2, 3, 4, 5], [2, *range(6, 20)]
+    pairs = {
+        "anchor": np.repeat([0, 1], [len(own) for own in positives]),
+        "positive": np.concatenate(positives),
+        "distance": np.ones(sum(map(len, positives)), int),
+        "chosen": np.concatenate([np.arange(len(own))[::-1] < count for own, count in zip(positives, taken, strict=True)]),
+    }
+    return positive_measures(pairs, (np.arange(N) >= 6).astype(int), ROWS.numpy())
+
+
+def test_kinds_of_positives_are_compared_within_anchors_that_have_both():
+    result = measured([2, 2])
+    assert result["chosen_positives_same_class"] == pytest.approx((1 + 0) / 2)
+    assert result["other_positives_same_class"] == pytest.approx((1 + 1 / 13) / 2)
+    assert result["anchors_with_chosen_and_other"] == 2
+    result = measured([4, 2])
+    assert result["chosen_positives_same_class"] == 0 and result["other_positives_same_class"] == pytest.approx(1 / 13)
+    assert result["anchors_with_chosen_and_other"] == 1 and result["positives_same_class"] == pytest.approx(5 / 19)
+
+
+def test_without_an_anchor_that_has_both_kinds_there_is_nothing_to_compare():
+    result = measured([4, 15])
+    assert result["anchors_with_chosen_and_other"] == 0
+    assert not {"chosen_positives_same_class", "other_positives_same_class"} & set(result)

@@ -16,12 +16,13 @@ from jinja2 import UndefinedError
 from invp.pages import comparison, report
 from invp.pages.html import TEMPLATES, render
 from invp.pages.numbers import read_numbers
-from invp.pages.tables import NOT_MADE
+from invp.pages.tables import NOT_MADE, markdown_text
 from invp.plumbing.not_made import NotMade
 from invp.steps import report as report_step
 from invp.steps import summary as summary_step
 
 LINE = " ".join(HOSTILE.split())  # as a browser shows it
+LEFT_OUT = f"Not shown, since it would need a number of ours on {LINE}: {LINE}."
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -73,6 +74,7 @@ def test_names_of_strangers_come_through_the_pages(study):
     assert page.texts["title"] == [f"{LINE} - Invariance Propagation"] and page.texts["h1"] == [LINE]
     assert LINE in page.texts["p"] and page.texts["dd"].count(LINE) == 2, "the study's description, an experiment's, a protocol"
     assert page.texts["summary"][0] == LINE, "a published table's title"
+    assert LEFT_OUT in page.texts["p"]
     assert page.texts["td"].count(LINE) == 1 + 2 + 4, "a published method, a class of two experiments, the device of four runs"
     assert other.texts["h1"] == [f"{LINE}: comparison"] and LINE in other.texts["h3"] and f"stem {LINE}" in other.texts["th"]
     labels = [attributes["aria-label"] for attributes in other.attributes["figure"]]
@@ -89,8 +91,9 @@ def test_names_of_strangers_come_through_the_tables(study):
     assert views == ["20"] * 4, "a whole number is written as one"
     assert text.splitlines()[0] == LINE and len(text.splitlines()) == 1 + 2 + 2 + 1
     headings = [line for line in markdown.splitlines() if line.startswith("#")]
-    assert len(headings) == 2 and headings[0] == headings[1] and len(markdown.splitlines()) == 2 + 4 + 2 + 1 + 2 + 5
-    assert [line for line in latex.splitlines() if line.startswith("%")] == [f"% {LINE}"]
+    assert len(headings) == 2 and headings[0] == headings[1] and len(markdown.splitlines()) == 2 + 4 + 2 + 1 + 2 + 5 + 2
+    assert markdown.splitlines()[-1] == markdown_text(LEFT_OUT)
+    assert [line for line in latex.splitlines() if line.startswith("%")] == [f"% {LINE}", f"% {LEFT_OUT}"]
 
 
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from font")

@@ -63,13 +63,43 @@ def test_an_mlp_head_is_held_against_the_mlp_row():
     assert row.compared_with == "InvP ResNet-50-MLP" and row.minus_published["imagenet_top1"] == pytest.approx(-0.3)
 
 
-def test_another_set_network_and_length_are_marked_and_have_no_difference():
+def test_another_network_and_length_are_marked():
     changes = {"dataset": "digits", "encoder": "resnet_small", "stages": [90], "head": "mlp"}
-    row = rows([metrics("linear", {"top1": 99.0}, data="digits", stage=90)], **changes)["linear_classification"]
-    assert row.minus_published == {} and row.differs_in == [
-        "pretrained on digits", "network resnet_small", "90 epochs, not 800", "imagenet_top1 on digits",
-        "imagenet_top1 by linear, not linear_blocks",
+    row = rows([metrics("linear", {"top1": 49.0}, stage=90)], **changes)["linear_classification"]
+    assert row.minus_published == {"imagenet_top1": pytest.approx(49 - 71.3)} and row.differs_in == [
+        "pretrained on digits", "network resnet_small", "90 epochs, not 800", "imagenet_top1 by linear, not linear_blocks",
     ]  # fmt: skip
+
+
+NUMBERS = [
+    metrics("linear", {"top1": 99.0}, data="digits"), metrics("semi_supervised", {"top5": 99.0}, data="digits", share=0.1),
+    metrics("svm", {"map": 99.0}, data="digits"), metrics("detection", {"ap": 9.0, "ap50": 9.0, "ap75": 9.0}, data="scenes"),
+]  # fmt: skip
+
+
+def test_numbers_of_other_sets_stand_in_no_table_and_a_sentence_says_which_set_it_takes():
+    section = {"experiments": ["a"], "loaded": {"a": experiment()}}
+    assert published.tables_with_ours(section, TABLES, NUMBERS) == {}
+    needed = {
+        "linear_classification": "imagenet or places205 or voc2007", "semi_supervised": "imagenet", "detection": "voc0712", "ablation": "imagenet",
+    }  # fmt: skip
+    assert published.left_out(TABLES, {}, NUMBERS) == [
+        f"Not shown, since it would need a number of ours on {sets}: {TABLES[key]['title']}." for key, sets in needed.items()
+    ]
+
+
+def test_what_is_shown_is_not_said_to_be_missing_and_digits_stay_out_of_it():
+    section = {"experiments": ["a"], "loaded": {"a": experiment()}}
+    content = [*NUMBERS, {**metrics("linear_blocks", {"top1": 68.0}), "eval": "on-imagenet"}]
+    shown = published.tables_with_ours(section, TABLES, content)
+    assert set(shown) == {"linear_classification", "ablation"}
+    (ours,) = [row for row in shown["linear_classification"][1] if row.ours]
+    assert {column: value.mean for column, value in ours.values.items()} == {"imagenet_top1": 68.0}
+    assert [sentence.split(": ")[1] for sentence in published.left_out(TABLES, shown, content)] == ["Table 2", "Table 4"]
+
+
+def test_a_study_without_such_an_evaluation_is_told_nothing():
+    assert published.left_out(TABLES, {}, [metrics("knn", {"top1": 99.0}, data="digits")]) == []
 
 
 def test_only_its_own_set_fills_places_and_a_transfer_column():

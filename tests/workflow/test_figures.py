@@ -14,7 +14,7 @@ from PIL import Image
 from invp.core.metrics import nearest_by_class
 from invp.data.shards import Shards
 from invp.data.tables import matrix
-from invp.figures import class_maps
+from invp.figures import class_maps, positives
 from invp.figures._style import plotting
 from invp.plumbing.experiments import load_study
 from invp.plumbing.files import read_json, read_table, write_json
@@ -197,3 +197,21 @@ def test_a_class_of_two_kinds_is_found_to_split():
     kinds = own // 30
     assert len({(int(k), int(c)) for k, c in zip(kinds, clusters, strict=True)}) == 2
     assert class_maps.splitting(rows[:5], labels[:5], class_maps.Config(), 0) is None
+
+
+@pytest.mark.parametrize(
+    ("taken", "expected"),
+    [
+        ([5, 6, 7, 8, 9], [0, 1, 7, 8, 9]),  # hard: the easiest of those left, the hardest of those taken
+        ([2, 3, 4, 5, 6, 7, 8, 9], [0, 1, 7, 8, 9]),  # and not the most similar ones, which the loss takes too
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9], [0, 6, 7, 8, 9]),
+        ([0, 1, 2], [0, 1, 7, 8, 9]),  # easy
+        ([9], [0, 1, 2, 3, 9]),
+        (range(10), [0, 1, 7, 8, 9]),
+    ],
+)
+def test_half_of_the_positives_drawn_are_those_that_the_loss_takes(taken, expected):
+    similarity, order = np.linspace(1, 0, 10), np.random.default_rng(0).permutation(10)
+    chosen = np.isin(np.arange(10), list(taken))
+    assert order[positives.pairs_to_show(similarity[order], chosen[order], 5)].tolist() == expected
+    assert sorted(positives.pairs_to_show(similarity[order], chosen[order], 30)) == list(range(10))

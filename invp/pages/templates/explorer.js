@@ -10,6 +10,7 @@ const INK = "#1d2b2f";
 const MOST_IN_LEGEND = 40; // classes
 const MOST_IN_WALK = 60; // images that a step of the walk shows
 const MOST_CHOSEN = 8; // positives that the loss takes, and as many that it leaves
+const KEPT_AS = "* marks what the loss takes, by the objective's rule on the graph at the end of this stage";
 
 // ---- The data
 
@@ -113,15 +114,15 @@ function thumbnail(place, size = "") {
   });
 }
 
-/** A button with an image, which becomes the anchor by a click. */
-function tile({ place, similarity }) {
+/** A button with an image, which becomes the anchor by a click; a positive that the loss takes has a star. */
+function tile({ place, similarity, chosen }) {
   const likeAnchor = labels[place] === labels[anchor] ? "same" : "other";
   const button = make(
     "button",
     { type: "button", class: `tile ${labels[place] < 0 ? "" : likeAnchor}`, "data-number": numbers[place] },
     thumbnail(place),
     className(labels[place]),
-    make("small", {}, similarity.toFixed(3)),
+    make("small", {}, similarity.toFixed(3) + (chosen ? "*" : "")),
   );
   button.addEventListener("click", () => choose(place));
   return button;
@@ -161,11 +162,11 @@ function walkLists(walk) {
   const chosen = walk.filter((positive) => positive.chosen);
   const left = walk.filter((positive) => !positive.chosen);
   if (data.leastSimilarFirst) chosen.reverse();
-  const title = `The loss takes ${chosen.length} of ${walk.length}: ${data.rule}`;
-  lists.push(list("chosen", title, shareOfClass(chosen), chosen.slice(0, MOST_CHOSEN)));
-  if (left.length) {
-    lists.push(list("left", `The loss leaves ${left.length}`, shareOfClass(left), left.slice(0, MOST_CHOSEN)));
-  }
+  const title = `${data.kinds.chosen}: the loss takes ${chosen.length} of ${walk.length}, ${data.kinds.rule}`;
+  const notes = [shareOfClass(chosen), KEPT_AS];
+  lists.push(list("chosen", title, notes.filter(Boolean).join("; "), chosen.slice(0, MOST_CHOSEN)));
+  const rest = left.length ? `the loss leaves ${left.length}` : "none, the loss takes all that are shown";
+  lists.push(list("left", `${data.kinds.left}: ${rest}`, shareOfClass(left), left.slice(0, MOST_CHOSEN)));
   return lists;
 }
 
