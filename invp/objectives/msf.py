@@ -43,8 +43,8 @@ class Config:
 class Objective(QueueOfKeys):
     """Mean Shift with its predictor, its momentum encoder and its queue.
 
-    Differs: the head has no batch normalisation, nor has the predictor if the encoder has none. With `mix` each image has a share of
-    its own (authors: one a step); mixtures are not normalised, as in the authors' commands.
+    Differs: the head has no batch normalisation, nor has the predictor if the encoder has none. With `mix` each image has a share
+    of its own (authors: one a step); mixtures are not normalised, as in the authors' commands.
     """
 
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:

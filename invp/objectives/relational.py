@@ -35,8 +35,8 @@ class Config(moco.Config):
 class Objective(QueueOfKeys):
     """ReSSL or ISD with its momentum encoder and its queue.
 
-    Differs: the loss of ISD is the cross-entropy too, which is its divergence plus the entropy of the momentum encoder's softmax: the
-    gradient is the same. The head has no batch normalisation, nor has the predictor if the encoder has none.
+    Differs: the loss of ISD is the cross-entropy too, which is its divergence plus the entropy of the momentum encoder's softmax:
+    the gradient is the same. The head has no batch normalisation, nor has the predictor if the encoder has none.
     """
 
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
