@@ -23,7 +23,8 @@ def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: floa
 def relation_loss(queries: Tensor, keys: Tensor, rows: Tensor, temperature: float, key_temperature: float) -> Tensor:
     """The cross-entropy (B) of the softmaxes over the rows (KxD) that keys and queries (BxD each) have; all are unit vectors.
 
-    L = -sum_j p_j log q_j with p = softmax(k.rows/tau_k), the target, and q = softmax(q.rows/tau). Source: Zheng et al., NeurIPS 2021 (ReSSL).
+    L = -sum_j p_j log q_j with p = softmax(k.rows/tau_k), the target, and q = softmax(q.rows/tau).
+    Source: Zheng et al., NeurIPS 2021 (ReSSL).
     """
     target = torch.softmax(keys @ rows.T / key_temperature, 1)
     return F.cross_entropy(queries @ rows.T / temperature, target, reduction="none")

@@ -1,10 +1,12 @@
 """Mean Shift (Koohpayegani et al., ICCV 2021): an image is drawn to the nearest neighbours of its other view in a queue of keys.
 
-With `mix` it is MNN (Long et al., 2023), whose neighbours are mixed with the other view. The first view is the one that is predicted from, of
-strong augmentation; the second, of weak augmentation, is the target: an experiment gives them kinds in its section `views`. Nothing pushes
-images apart: what keeps features from becoming equal are the predictor and the slow target, as in BYOL, which Mean Shift is with k = 1.
+With `mix` it is MNN (Mixed Nearest Neighbors, 2023), whose neighbours are mixed with the other view. The first view is the one that
+is predicted from, of strong augmentation; the second, of weak augmentation, is the target: an experiment gives them kinds in its
+section `views`. Nothing pushes images apart: what keeps features from becoming equal are the predictor and the slow target, as in
+BYOL, which Mean Shift is with k = 1. It has no bound of its loss by which the loop could tell a collapse: see `feature_std`.
 
-Evaluated is the trained network, not the momentum encoder; the authors' evaluations load the weights of a bare network and do not say of which.
+Evaluated is the trained network, not the momentum encoder; the authors' linear evaluation loads the weights of a bare network and
+does not say of which.
 
 B batch over all ranks, b that of one, D dimensions, K keys in the queue.
 """
@@ -41,9 +43,8 @@ class Config:
 class Objective(QueueOfKeys):
     """Mean Shift with its predictor, its momentum encoder and its queue.
 
-    Differs: the head has no batch normalisation, nor has the predictor if the encoder has none. The momentum encoder follows after a step,
-    not before the next. With `mix` each image has a share of its own (authors: one a step); mixtures are not normalised, as in the authors'
-    commands.
+    Differs: the head has no batch normalisation, nor has the predictor if the encoder has none. With `mix` each image has a share
+    of its own (authors: one a step); mixtures are not normalised, as in the authors' commands.
     """
 
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
@@ -64,7 +65,7 @@ class Objective(QueueOfKeys):
         return {"loss": loss, "memory": {"key": keys[0]}, "metrics": metrics}
 
     def distance(self, prediction: Tensor, key: Tensor, index: Tensor, epoch: int) -> Tensor:
-        """What is to be small (b) of each prediction (bxD) and its target (bxD): 2 - 2 u.z, over neighbours z of the target the mean.
+        """What is to be small (b) of each prediction (bxD) and its target (bxD): 2 - 2 u.z, the mean over neighbours z.
 
         With `mix` it is that of the target itself and that of the mixtures share z + (1 - share) target, added.
         """

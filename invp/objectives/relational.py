@@ -1,10 +1,10 @@
-"""ReSSL (Zheng et al., NeurIPS 2021) and ISD (Tejankar et al., ICCV 2021): views of an image are alike to earlier images in the same degree.
+"""ReSSL (Zheng et al., NeurIPS 2021) and ISD (Tejankar et al., ICCV 2021): views are alike to earlier images in the same degree.
 
-The similarities of the momentum encoder's view to all keys of a queue, as a softmax, are what those of the other view are to predict: every key
-is a neighbour, more or less. The first view is that of the trained network, the second the momentum encoder's, which ReSSL augments weakly: an
-experiment gives them kinds in its section `views`. ISD has a predictor, and two views of the same kind.
+The similarities of the momentum encoder's view to all keys of a queue, as a softmax, are what those of the other view are to
+predict: every key is a neighbour, more or less. The first view is that of the trained network, the second the momentum encoder's,
+which ReSSL augments weakly: an experiment gives them kinds in its section `views`. ISD has a predictor, and two views of one kind.
 
-Evaluated is the trained network, not the momentum encoder.
+Evaluated is the trained network, as with MoCo, and not the momentum encoder.
 
 B batch over all ranks, b that of one, D dimensions, K keys in the queue.
 """
@@ -35,8 +35,8 @@ class Config(moco.Config):
 class Objective(QueueOfKeys):
     """ReSSL or ISD with its momentum encoder and its queue.
 
-    Differs: the loss of ISD is the cross-entropy too, which is its divergence plus the entropy of the momentum encoder's softmax: the gradient
-    is the same. The head has no batch normalisation, nor has the predictor if the encoder has none.
+    Differs: the loss of ISD is the cross-entropy too, which is its divergence plus the entropy of the momentum encoder's softmax:
+    the gradient is the same. The head has no batch normalisation, nor has the predictor if the encoder has none.
     """
 
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
@@ -49,7 +49,7 @@ class Objective(QueueOfKeys):
         self.predictor = predictor(encoder, width, config.predictor) if config.predictor else nn.Identity()
 
     def forward(self, views: list[Tensor], index: Tensor, epoch: int) -> dict:
-        """The mean cross-entropy of the two softmaxes over the queue, as it is before the batch's keys. Only queries carry a gradient."""
+        """The mean cross-entropy of the two softmaxes over the queue of earlier keys. Only queries carry a gradient."""
         query = F.normalize(self.predictor(self.head(self.encoder(views[0]))), dim=1)
         key = self.keys(views[1], index, epoch)
         loss = relation_loss(query, key, self.queue, self.config.temperature, self.config.key_temperature).mean()
