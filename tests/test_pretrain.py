@@ -59,17 +59,13 @@ SMALL = {
 }
 
 # Pixels of a view's side, of objectives that need more than the digits' eight.
-SIZES: dict[str, int] = {"cpc": 12}
+SIZES = {"cpc": 12, "relative_location": 24, "jigsaw": 24}
 
 
 def encoder_input(objective: str) -> dict:
     """What an encoder must see for the objective; of two networks, each has the whole width, which group normalisation divides."""
     kind = constants("objectives", objective).get("INPUT", "rgb")
     return {"input": kind, "width_share": 1.0 if kind == "l+ab" else 0.5}
-
-
-# Pixels of a view's side, of objectives that need more than the digits' eight.
-SIZES: dict[str, int] = {"relative_location": 24, "jigsaw": 24}
 
 
 def pretrain_section(loaded: dict, seed: int, stage: int) -> dict:
