@@ -26,6 +26,10 @@ def choices(step: str, section: dict) -> set[str]:
     for key, value in section.items():
         if key == "weights":
             found.add(f"weights is {'null' if value is None else 'given'}")
+        elif key == "views":  # whose code is that of the augmentation
+            found.add(f"views is {'given' if value else 'empty'}")
+            kinds = [{option: chosen for option, chosen in kind.items() if option != "count"} for kind in value]
+            found |= {choice for kind in kinds for choice in _choices(kind, "augmentation")}
         elif key not in SAID[step]:
             # A plug-in's options are its own: another plug-in's run of an option of this name says nothing.
             found |= _choices(value, f"{key} {value['name']}" if key == PLUGINS.get(step) else key)
