@@ -209,6 +209,11 @@ def build_encoder(options: dict, image_size: int, **normalisation: Sequence[floa
     return encoder
 
 
+def has_batch_norm(encoder: nn.Module) -> bool:
+    """Whether an encoder has batch normalisation, through whose statistics images of a batch see each other."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules())
+
+
 def synchronised(module: nn.Module) -> nn.Module:
     """The module with batch statistics shared over processes (CUDA only: torch has none on CPU)."""
     return torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)

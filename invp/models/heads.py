@@ -1,4 +1,4 @@
-"""Projection heads: features BxF -> embeddings BxD, not normalised."""
+"""Projection heads: features BxF -> embeddings BxD, not normalised; and the predictors behind them."""
 
 from torch import nn
 
@@ -19,3 +19,18 @@ def build_head(options: dict, num_features: int) -> nn.Module:
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     return head
+
+
+def embedding_width(encoder: nn.Module, head: nn.Module) -> int:
+    """D of a head's embedding of the encoder's features: the outputs of its last linear layer, or F where it has none."""
+    widths = [module.out_features for module in head.modules() if isinstance(module, nn.Linear)]
+    return widths[-1] if widths else encoder.num_features
+
+
+def build_predictor(width: int, hidden: int, batch_norm: bool) -> nn.Module:
+    """An MLP D -> `hidden` -> ReLU -> D behind a head, whose hidden layer may be batch-normalised; without hidden units it gives what it is
+    given."""
+    if not hidden:
+        return nn.Identity()
+    norm = nn.BatchNorm1d(hidden) if batch_norm else nn.Identity()
+    return nn.Sequential(nn.Linear(width, hidden), norm, nn.ReLU(), nn.Linear(hidden, width))

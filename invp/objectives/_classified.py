@@ -6,12 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def embedding_width(encoder: nn.Module, head: nn.Module) -> int:
-    """D, what a head makes of the encoder's features; without a head, the number of features."""
-    widths = [module.out_features for module in head.modules() if isinstance(module, nn.Linear)]
-    return widths[-1] if widths else encoder.num_features
-
-
 def mlp(*widths: int) -> nn.Sequential:
     """Linear layers from each width to the next, with ReLU between them."""
     layers: list[nn.Module] = []

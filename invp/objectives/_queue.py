@@ -1,4 +1,4 @@
-"""What objectives with a momentum encoder and a queue of its keys share, and the predictor that some have.
+"""What objectives with a momentum encoder and a queue of its keys share.
 
 B batch over all ranks, b that of one, D dimensions, K keys in the queue, F features.
 """
@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.core.selection import hashed_indices
+from invp.models.heads import embedding_width
 from invp.objectives._momentum import MomentumCopy
 from invp.training.distributed import gather, rank_and_world_size
 
 SHUFFLE_STREAM = 1 << 32  # keeps the draws of the shuffle apart from others of the same seed
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 class QueueOfKeys(nn.Module):
@@ -32,9 +32,7 @@ class QueueOfKeys(nn.Module):
         super().__init__()
         self.config, self.encoder, self.head, self.seed = config, encoder, head, seed
         self.key = MomentumCopy(encoder, head, config.momentum, config.norm_group)
-        widths = [module.out_features for module in head.modules() if isinstance(module, nn.Linear)]
-        width = widths[-1] if widths else encoder.num_features
-        keys = torch.randn(config.num_keys, width, generator=torch.Generator().manual_seed(seed))
+        keys = torch.randn(config.num_keys, embedding_width(encoder, head), generator=torch.Generator().manual_seed(seed))
         self.register_buffer("queue", F.normalize(keys, dim=1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
@@ -65,10 +63,3 @@ class QueueOfKeys(nn.Module):
         own = slice(rank * len(images), (rank + 1) * len(images))
         keys = gather(self.key(gather(images)[order[own]]))
         return keys[order.argsort()[own]]
-
-
-def predictor(encoder: nn.Module, width: int, hidden: int) -> nn.Module:
-    """An MLP D -> hidden -> D whose hidden layer is batch-normalised, as published, if the encoder has batch normalisation."""
-    batch = any(isinstance(module, BATCH_NORMS) for module in encoder.modules())
-    norm = nn.BatchNorm1d(hidden) if batch else nn.Identity()
-    return nn.Sequential(nn.Linear(width, hidden), norm, nn.ReLU(), nn.Linear(hidden, width))

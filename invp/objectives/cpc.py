@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from invp.core.patches import grid_patches, window_patches
 from invp.core.selection import hashed_indices, hashed_uniform
 from invp.data.augment import to_grey
+from invp.models.encoders import has_batch_norm
+from invp.models.heads import embedding_width
 from invp.objectives._options import require
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
@@ -77,17 +78,16 @@ class Objective(nn.Module):
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
         super().__init__()
         require(config.farthest >= config.nearest, config, "farthest", f"at least nearest, {config.nearest}")
-        if not config.allow_batch_norm and any(isinstance(module, _BatchNorm) for module in encoder.modules()):
+        if not config.allow_batch_norm and has_batch_norm(encoder):
             raise UserError(
                 "objective: cpc asks for `encoder: {norm: group}`: by the statistics of batch normalisation a patch tells of the others; "
                 "allow_batch_norm is False, and true shows the effect"
             )
         self.config, self.encoder, self.head, self.seed = config, encoder, head, seed
-        linear = [module.out_features for module in head.modules() if isinstance(module, nn.Linear)]
         width = encoder.num_features
         self.context = nn.Sequential(*(ContextLayer(width) for _ in range(config.layers)))
         steps = range(config.nearest, config.farthest + 1)
-        self.predictors = nn.ModuleList(nn.Linear(width, linear[-1] if linear else width, bias=False) for _ in steps)
+        self.predictors = nn.ModuleList(nn.Linear(width, embedding_width(encoder, head), bias=False) for _ in steps)
 
     def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:
         """Does nothing."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from invp.core.selection import mixed_seed
 from invp.core.whitening import whitened
+from invp.models.heads import embedding_width
 from invp.objectives._clusters import shared_kmeans
 from invp.objectives._options import require, require_faiss
 from invp.plumbing.options import option
@@ -58,10 +59,9 @@ class Objective(nn.Module):
         super().__init__()
         require(config.num_clusters <= num_samples, config, "num_clusters", f"at most {num_samples}, the number of images")
         self.config, self.encoder, self.head, self.seed = config, encoder, head, seed
-        linear = [module.out_features for module in head.modules() if isinstance(module, nn.Linear)]
         self.register_buffer("cluster", torch.zeros(num_samples, dtype=torch.long))
         self.register_buffer("count", torch.ones(config.num_clusters, dtype=torch.long))
-        self.register_buffer("weight", torch.zeros(config.num_clusters, linear[-1] if linear else encoder.num_features))
+        self.register_buffer("weight", torch.zeros(config.num_clusters, embedding_width(encoder, head)))
         self.register_buffer("bias", torch.zeros(config.num_clusters))
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ from invp.core.batch_loss import LossOptions, Nearest, batch_loss
 from invp.core.losses import attach_gradient, instance_loss, noise_contrastive_loss
 from invp.core.neighbours import similarities
 from invp.core.selection import hashed_indices, selected_similarities, weighted_rows
+from invp.models.heads import embedding_width
 from invp.objectives._options import require
 from invp.objectives._sharded_bank import BankRows
 from invp.plumbing.errors import UserError
@@ -60,8 +61,7 @@ class Objective(nn.Module):
             require(config.num_negatives <= num_samples, config, "num_negatives", words)
         all_rows = config.loss != "topm" or config.num_negatives == 0
         self.num_near = num_samples if all_rows else config.num_negatives
-        linear = [module.out_features for module in head.modules() if isinstance(module, nn.Linear)]
-        width = linear[-1] if linear else encoder.num_features
+        width = embedding_width(encoder, head)
         self.register_buffer("bank", initial_rows(num_samples, width, seed=seed))
         self.register_buffer("log_partition", torch.tensor(math.nan))
         self.bank_rows = BankRows(num_samples, config.bank)

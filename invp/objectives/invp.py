@@ -17,6 +17,7 @@ from invp.core.losses import RAMPS, attach_gradient, ramp
 from invp.core.neighbours import ABSENT, largest, merge_topk, nearest_first, similarities, top_k
 from invp.core.propagation import Positives, discover
 from invp.core.selection import extreme_positives, selected_similarities
+from invp.models.heads import embedding_width
 from invp.objectives._options import require
 from invp.objectives._sharded_bank import BankRows
 from invp.plumbing.errors import UserError
@@ -137,7 +138,7 @@ class Objective(nn.Module):
         if config.background == "official" and self.num_near < 2:
             raise UserError("objective: num_negatives must be at least 2 with the official background")
         self.stages: Sequence[int] = ()
-        self.register_buffer("bank", initial_rows(num_samples, _width(encoder, head), seed=seed))
+        self.register_buffer("bank", initial_rows(num_samples, embedding_width(encoder, head), seed=seed))
         # Differs from the paper: the authors' table starts at zeros, so that sample 0 is everyone's neighbour at first.
         start = 0 if config.official_compat else ABSENT
         self.register_buffer("table", torch.full((num_samples, config.k), start, dtype=torch.long))
@@ -256,8 +257,3 @@ def _check_counts(config: Config, num_samples: int) -> None:
     if config.hard_negatives:
         words = f"at most {num_samples}, the number of images, or 0 for all of them"
         require(config.num_negatives <= num_samples, config, "num_negatives", words)
-
-
-def _width(encoder: nn.Module, head: nn.Module) -> int:
-    """D: the outputs of the head's last linear layer, or the encoder's features where the head has no such layer."""
-    return [encoder.num_features, *(m.out_features for m in head.modules() if isinstance(m, nn.Linear))][-1]

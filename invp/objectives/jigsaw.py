@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from invp.core.permutations import DISTANCES, distant_permutations
 from invp.core.selection import hashed_indices
-from invp.objectives._classified import classified, embedding_width, mlp
+from invp.models.heads import embedding_width
+from invp.objectives._classified import classified, mlp
 from invp.objectives._patches import MIDDLE, NUM_PATCHES, PatchConfig, PatchTask
 from invp.plumbing.options import option
 

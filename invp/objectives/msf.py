@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from invp.core.neighbours import in_fp32, top_k
 from invp.core.selection import hashed_uniform, selected_similarities
+from invp.models.encoders import has_batch_norm
+from invp.models.heads import build_predictor
 from invp.objectives._options import require
-from invp.objectives._queue import QueueOfKeys, predictor
+from invp.objectives._queue import QueueOfKeys
 from invp.plumbing.options import option
 from invp.training.distributed import gather
 
@@ -50,7 +52,7 @@ class Objective(QueueOfKeys):
     def __init__(self, config: Config, encoder: nn.Module, head: nn.Module, num_samples: int, *, seed: int) -> None:
         require(config.k <= config.num_keys, config, "k", f"at most num_keys ({config.num_keys})")
         super().__init__(config, encoder, head, num_samples, seed=seed)
-        self.predictor = predictor(encoder, self.queue.shape[1], config.hidden)
+        self.predictor = build_predictor(self.queue.shape[1], config.hidden, has_batch_norm(encoder))
 
     def forward(self, views: list[Tensor], index: Tensor, epoch: int) -> dict:
         """The mean distance of predictions and their targets, over one way or both; only predictions carry a gradient."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.core.neighbours import in_fp32
-from invp.objectives._classified import embedding_width
+from invp.models.heads import build_predictor, embedding_width
 from invp.plumbing.options import option
 from invp.training.distributed import gather, rank_and_world_size
 
@@ -41,7 +41,7 @@ class Objective(nn.Module):
         super().__init__()
         self.config, self.encoder, self.head = config, encoder, head
         width = embedding_width(encoder, head)
-        self.predictor = predictor(width, config.hidden, config.batch_norm)
+        self.predictor = build_predictor(width, config.hidden, config.batch_norm)
         rows = torch.randn(config.num_rows, width, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("queue", F.normalize(rows, dim=1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
@@ -90,11 +90,3 @@ class Objective(nn.Module):
         rows = (self.pointer + torch.arange(len(features), device=features.device)) % len(self.queue)
         self.queue[rows] = features.to(self.queue.dtype)
         self.pointer.copy_((self.pointer + len(features)) % len(self.queue))
-
-
-def predictor(width: int, hidden: int, batch_norm: bool) -> nn.Module:
-    """An MLP D -> `hidden` -> ReLU -> D; without hidden units what it is given."""
-    if not hidden:
-        return nn.Identity()
-    norm = [nn.BatchNorm1d(hidden)] if batch_norm else []
-    return nn.Sequential(nn.Linear(width, hidden), *norm, nn.ReLU(), nn.Linear(hidden, width))

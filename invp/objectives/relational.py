@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.core.contrastive import relation_loss
+from invp.models.encoders import has_batch_norm
+from invp.models.heads import build_predictor
 from invp.objectives import moco
 from invp.objectives._options import require
-from invp.objectives._queue import QueueOfKeys, predictor
+from invp.objectives._queue import QueueOfKeys
 from invp.plumbing.options import option
 
 
@@ -45,8 +47,7 @@ class Objective(QueueOfKeys):
             config.key_temperature <= config.temperature, config, "key_temperature", f"at most temperature ({config.temperature})"
         )
         super().__init__(config, encoder, head, num_samples, seed=seed)
-        width = self.queue.shape[1]
-        self.predictor = predictor(encoder, width, config.predictor) if config.predictor else nn.Identity()
+        self.predictor = build_predictor(self.queue.shape[1], config.predictor, has_batch_norm(encoder))
 
     def forward(self, views: list[Tensor], index: Tensor, epoch: int) -> dict:
         """The mean cross-entropy of the two softmaxes over the queue of earlier keys. Only queries carry a gradient."""

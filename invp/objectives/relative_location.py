@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from invp.objectives._classified import classified, embedding_width, mlp
+from invp.models.heads import embedding_width
+from invp.objectives._classified import classified, mlp
 from invp.objectives._patches import MIDDLE, NUM_PATCHES, PatchConfig, PatchTask
 from invp.plumbing.options import option
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from invp.objectives._classified import classified, embedding_width, mlp
+from invp.models.heads import embedding_width
+from invp.objectives._classified import classified, mlp
 
 TURNS = 4
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.core.codes import sinkhorn, swapped_prediction
-from invp.objectives._classified import embedding_width
+from invp.models.heads import embedding_width
 from invp.objectives._options import require
 from invp.plumbing.options import option
 from invp.training.distributed import gather, rank_and_world_size
