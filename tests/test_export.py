@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -167,6 +168,26 @@ def test_networks_that_timm_does_not_have_are_refused(tmp_path):
     write_checkpoint(options, encoder, 32, tmp_path / "checkpoint.pt")
     with pytest.raises(UserError, match="stem cifar.*timm has no such network"):
         export(tmp_path / "checkpoint.pt", "timm", tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("seen", ["l", "l+ab"])
+def test_a_network_that_does_not_see_colours_as_they_are_takes_what_it_sees_along_or_is_refused(seen, tmp_path):
+    """Another library would feed it colours in silence. safetensors and ONNX have the way from colours to what it sees."""
+    options = structured(EncoderOptions, {"name": "resnet_small", "width": 8, "input": seen}, "test")
+    encoder = build_encoder(options, 32, mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6]).eval()
+    path, images = tmp_path / "checkpoint.pt", torch.rand(2, 3, 32, 32)
+    write_checkpoint(options, encoder, 32, path)
+    for kind in ("torchvision", "timm", "detectron2"):
+        with pytest.raises(UserError, match=rf"encoder.input {re.escape(seen)}, and {kind} would give it the colours as they are"):
+            export(path, kind, tmp_path / "w.pth")
+        assert not (tmp_path / "w.pth").exists()
+    export(path, "safetensors", tmp_path / "w.safetensors")
+    torch.testing.assert_close(features(load_encoder(tmp_path / "w.safetensors"), images), features(encoder, images))
+    onnxruntime = pytest.importorskip("onnxruntime")
+    export(path, "onnx", tmp_path / "w.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "w.onnx")
+    (found,) = session.run(None, {"images": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), features(encoder, images), rtol=1e-3, atol=1e-4)
 
 
 def test_detectron2s_names(checkpoint, tmp_path):

@@ -131,7 +131,8 @@ class Draws:
     """What was drawn for B images, on the CPU: `flip` and `grey` (bool), whether and how colours are changed, and how much is blurred.
 
     `jittered` (bool), `factors` Bx4 and `order` Bx4 of the adjustments are None without colour jitter, `blurred` (bool) and `sigma`
-    without blur, `solarized` (bool) is None where none is. `boxes` are the crops, Bx4. What decides about shapes is an array of NumPy: a device is not asked for it.
+    without blur, `solarized` (bool) without solarisation. `boxes` are the crops, Bx4. What decides about shapes is an array of NumPy: a
+    device is not asked for it.
     """
 
     boxes: Tensor

@@ -29,6 +29,16 @@ def detectron2_name(key: str) -> str:
     return key.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
 
 
+def for_colours(section: dict, kind: str, checkpoint: Path) -> None:
+    """UserError for a format that has the network's tensors alone, of a network that does not see an image's colours as they are."""
+    seen = section["encoder"].get("input", "rgb")
+    if seen != "rgb" and kind in ("torchvision", "timm", "detectron2"):
+        raise UserError(
+            f"{checkpoint} holds a network with encoder.input {seen}, and {kind} would give it the colours as they are; "
+            "use safetensors and invp.load_encoder, or onnx"
+        )
+
+
 def for_timm(section: dict, checkpoint: Path) -> None:
     """UserError where timm has no network of this shape: its ResNets have the stem for ImageNet."""
     encoder = section["encoder"]
@@ -68,6 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     tensors, section, about = encoder_state(state), json.loads(state["section"]), metadata(state)
     if not tensors:
         raise UserError(f"{checkpoint} holds no encoder with weights: raw pixels cannot be exported")
+    for_colours(section, kind, checkpoint)
     if kind == "timm":
         for_timm(section, checkpoint)
     with atomic_path(out) as temporary:

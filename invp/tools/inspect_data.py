@@ -43,17 +43,19 @@ def write_sheet(folder: Path, experiment: Path | None, out: Path, seed: int) -> 
     from invp.data.shards import Shards
     from invp.plumbing.config import instance
     from invp.plumbing.experiments import load
-    from invp.plumbing.sections import Augmentation
+    from invp.plumbing.sections import Augmentation, view_kinds
     from invp.tools.inspect_graph import contact_sheet
 
     if experiment is None:
         raise UserError("--sheet needs --experiment, e.g. config/experiments/digits-invp.yaml: it says how images are augmented")
-    options = instance(Augmentation, load(experiment)["augmentation"])
+    described = load(experiment)
+    options = instance(Augmentation, described["augmentation"])
+    kinds = [Augment(instance(Augmentation, kind)) for kind in view_kinds(described)] or [Augment(options)]
     shards = Shards(folder)
     chosen = torch.from_numpy(np.random.default_rng(seed).choice(shards.num_samples, min(8, shards.num_samples), replace=False))
     device = torch.device("cpu")
     common = {"batch_size": len(chosen), "start_step": 0, "rank": 0, "world_size": 1, "device": device, "seed": seed, "epoch": 1}
-    _, _, views = next(train_batches(shards, order=chosen, augmentations=[Augment(options)] * 8, **common))
+    _, _, views = next(train_batches(shards, order=chosen, augmentations=[kinds[i % len(kinds)] for i in range(8)], **common))
     plain = {}
     for index, images in eval_batches(shards, size=options.size, batch_size=512, device=device, mean=options.mean, std=options.std):
         plain |= {int(i): image for i, image in zip(index, images, strict=True) if int(i) in chosen.tolist()}
