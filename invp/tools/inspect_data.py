@@ -22,9 +22,9 @@ def run(options: argparse.Namespace) -> None:
     if not isinstance(manifest, dict) or not {"dataset", "split", "counts", "shards"} <= set(manifest):
         raise UserError(f"{options.folder / 'manifest.json'} is no manifest of a prepared split")
     print(f"{manifest['dataset']}, {manifest['split']}: {manifest['num_samples']:,} images, {len(manifest['classes'])} classes, "
-          f"{manifest['format']} {manifest['shape'] or ''}, {len(manifest['shards'])} shards; split: {manifest['split_rule']}")  # fmt: skip
+          f"{' '.join(str(part) for part in (manifest['format'], manifest['shape']) if part)}, {len(manifest['shards'])} shards; split: {manifest['split_rule']}")  # fmt: skip
     counts = manifest["counts"]
-    width, most = max(map(len, counts)), max(counts.values())
+    width, most = max(map(len, counts), default=0), max(counts.values(), default=0)  # of a set without labels nothing is counted
     for name, count in list(counts.items())[:50]:
         print(f"  {name:{width}}  {count:>7,}  {'#' * max(1, round(40 * count / most)) if count else ''}")
     if len(counts) > 50:

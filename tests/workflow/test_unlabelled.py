@@ -34,3 +34,13 @@ def test_a_folder_of_unlabelled_photographs_is_pretrained_on_and_reported(new_pr
     assert "photos-invp" in (results / "studies/photos/report.html").read_text()
     assert (results / "photos-invp/seed-0/explorer.html").stat().st_size > 10_000
     assert "0 faults" in new_project.invp("verify")
+    views = (
+        "extends: digits-simclr\nobjective: {name: swav, num_small: 1}\nviews: [{count: 2}, {size: 4, crop_scale: [0.1, 0.2]}]\n"
+    )
+    (new_project.folder / "config/experiments/views.yaml").write_text(views)
+    sheet = ["--experiment", "config/experiments/views.yaml", "--sheet", str(tmp_path / "sheet.png")]
+    assert "300 images, 0 classes, encoded, 1 shards" in new_project.invp(
+        "inspect", "data", "results/datasets/image-folder/train", *sheet
+    )
+    with Image.open(tmp_path / "sheet.png") as seen:
+        assert seen.width > 9 * 64 and seen.height > 8 * 64
