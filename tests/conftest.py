@@ -171,10 +171,9 @@ def new_project(tmp_path) -> Project:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
-    """The smoke study, run from nothing to the report by the command that a user types. Not to be changed: copy it."""
+    """The smoke study, run from nothing to the report. Not to be changed: copy it."""
 
     def make(folder: Path) -> None:
-        command = (sys.executable, "-m", "snakemake", "--profile", "profiles/local", "all", "--configfile", STUDY)
-        (folder / "printed.txt").write_text(fresh(folder).run(*command))
+        (folder / "printed.txt").write_text(fresh(folder).snakemake("all"))
 
     return Project(made_once(tmp_path_factory, "finished", make))

@@ -76,7 +76,7 @@ def own(installed, tmp_path) -> Path:
 
 def test_a_folder_of_ones_own_from_init_to_the_report(installed, own):
     assert not (own / "invp").exists() and not (own / "config/published.yaml").exists()
-    (own / "config/experiments/my-invp.yaml").write_text("extends: base\nobjective: {steps: 2}\n")
+    (own / "config/experiments/my-invp.yaml").write_text("extends: base\nobjective: {steps: 2}\nstages: [2]\n")
     (own / "config/experiments/base.yaml").write_text("extends: smoke-invp\ntitle: Mine\n")
     (own / "config/config.yaml").write_text("study: own\nexperiments: [my-invp]\nseeds: [0]\n")
     words = installed.snakemake("--profile", "profiles/local", "all", cwd=own)
