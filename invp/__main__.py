@@ -8,10 +8,12 @@ import os
 import sys
 import time
 from contextlib import nullcontext
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from invp import __version__
 from invp.plumbing.errors import AGAIN, Stopped, UserError
 from invp.plumbing.plugins import PACKAGE, load_plugin, plugin_names, uses_gpu
 
@@ -62,32 +64,68 @@ def _summary_of(kind: str, name: str) -> str:
         return file.readline().strip().strip('"').rstrip(".")
 
 
+def _program() -> str:
+    """How this was called, for what help and errors say: `invp`, or `python -m invp` where it is not installed."""
+    return "invp" if Path(sys.argv[0]).name == "invp" else "python -m invp"
+
+
+def _parser(commands: dict[str, tuple[str, str]]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser and those of its commands, still without their arguments; help has the workflow's steps apart."""
+    lines = {command: _summary_of(kind, name) for command, (kind, name) in commands.items()}
+    lines = {command: line[0].lower() + line[1:] for command, line in lines.items()}
+    steps = [f"  {command:20}  {lines[command]}" for command, (kind, _) in commands.items() if kind == "steps"]
+    parser = argparse.ArgumentParser(
+        prog=_program(),
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(["steps of the workflow, which Snakemake calls:", *steps]),
+    )
+    parser.add_argument("--version", action="version", version=f"invp {__version__}")
+    subparsers = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+    own = {}
+    for command, (kind, _) in commands.items():
+        listed = {"help": lines[command]} if kind == "tools" else {}
+        own[command] = subparsers.add_parser(command, description=f"{lines[command][0].upper()}{lines[command][1:]}.", **listed)
+    return parser, own
+
+
 def _parsed(argv: list[str]) -> tuple[argparse.Namespace, str, ModuleType]:
     """The arguments, whether the command is of steps or tools, and its module: only the command's own file is imported."""
     commands = _commands()
     if " ".join(argv[:2]) in commands:
         argv = [" ".join(argv[:2]), *argv[2:]]
-    parser = argparse.ArgumentParser(prog="python -m invp", description=DESCRIPTION)
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    module = None
-    for command, (kind, name) in commands.items():
-        text = _summary_of(kind, name)
-        own = subparsers.add_parser(command, help=text[0].lower() + text[1:], description=f"{text}.")
-        if argv[:1] != [command]:
-            continue
-        module = load_plugin(kind, name)
-        if kind == "steps":
-            own.description += f" {STEP_HELP}"
-            own.add_argument("--section", required=True, help="the options of this step, as JSON")
-            own.add_argument("--code", help="the code digest that was planned; another one is an error")
-            own.add_argument("--input", type=_pair, nargs="*", default=[], metavar="NAME=PATH", help="inputs, by name")
-            own.add_argument("--output", type=_pair, nargs="+", required=True, metavar="NAME=PATH", help="outputs, by name")
-            own.add_argument("--keep-log", type=Path, help="the file that this is written into, to keep that of each try")
-            own.add_argument("--attempt", type=int, default=1, help="the number of this try (default: 1)")
-        if hasattr(module, "add_arguments"):
-            module.add_arguments(own)
-    arguments = parser.parse_args(argv)
-    return arguments, commands[arguments.command][0], module
+    parser, parsers = _parser(commands)
+    given = argv[0] if argv else ""
+    if not given:
+        parser.print_help()
+        raise SystemExit(0)
+    if given not in commands:
+        if not given.startswith("-"):
+            raise UserError(_unknown(" ".join(argv[:2]), commands))
+        parser.parse_args(argv)
+        parser.error("a command is missing")
+    (kind, name), own = commands[given], parsers[given]
+    module = load_plugin(kind, name)
+    if kind == "steps":
+        own.description += f" {STEP_HELP}"
+        own.add_argument("--section", required=True, help="the options of this step, as JSON")
+        own.add_argument("--code", help="the code digest that was planned; another one is an error")
+        own.add_argument("--input", type=_pair, nargs="*", default=[], metavar="NAME=PATH", help="inputs, by name")
+        own.add_argument("--output", type=_pair, nargs="+", required=True, metavar="NAME=PATH", help="outputs, by name")
+        own.add_argument("--keep-log", type=Path, help="the file that this is written into, to keep that of each try")
+        own.add_argument("--attempt", type=int, default=1, help="the number of this try (default: 1)")
+    if hasattr(module, "add_arguments"):
+        module.add_arguments(own)
+    return parser.parse_args(argv), kind, module
+
+
+def _unknown(given: str, commands: dict[str, tuple[str, str]]) -> str:
+    """What to say of a command that there is not: those that it may have been meant to be."""
+    first = given.split()[0]
+    near = [command for command in commands if command.split()[0] == first]
+    near = near or get_close_matches(given, commands, n=3) or get_close_matches(first, commands, n=3)
+    meant = f"did you mean {' or '.join(near)}?" if near else f"`{_program()} --help` lists them"
+    return f"there is no command {given if near and near[0].startswith(f'{first} ') else first}: {meant}"
 
 
 def _run_step(arguments: argparse.Namespace, step: ModuleType) -> int:

@@ -35,7 +35,8 @@ def imports(path: Path) -> set[str]:
             if node.module.split(".")[0] == "invp":
                 for alias in node.names:
                     inner = f"{node.module}.{alias.name}".removeprefix("invp.")
-                    found.add(inner if inner in MODULES else node.module.removeprefix("invp."))
+                    if inner in MODULES or node.module != "invp":  # what is the package's own is no module
+                        found.add(inner if inner in MODULES else node.module.removeprefix("invp."))
     return found
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from invp.data.tables import labels_of, matrix
 from invp.plumbing.files import read_table
+from tests import warm_jobs
 from tests.conftest import STUDY, Project
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,13 +54,12 @@ def with_step(finished, tmp_path_factory) -> Project:
     project = finished.copy(tmp_path_factory.mktemp("step") / "project")
     write_page(project.folder)
     project.new_jobs = project.planned()
-    project.run("bash", "-c", COMMANDS[2])
+    run(COMMANDS[2], project.folder)
     return project
 
 
 def run(command: str, folder: Path) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **warm_jobs.shell_environment()}
     done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

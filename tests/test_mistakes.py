@@ -11,6 +11,9 @@ from invp.plumbing.errors import UserError
 
 # What is given, and what the message says. The files are those of the fixture `folder`.
 MISTAKES = [
+    ("pln", "there is no command pln: did you mean plan?"),
+    ("inspect grpah", "there is no command inspect grpah: did you mean inspect checkpoint or inspect data or inspect graph?"),
+    ("everything", "--help` lists them"),
     ("why nowhere", "nowhere does not exist"),
     ("why empty", "no record describes empty"),
     ("why empty.json", "no record describes empty.json"),
@@ -85,3 +88,17 @@ def test_a_mistake_is_one_error_and_no_traceback(folder, monkeypatch, capsys, wo
 def test_load_encoder_of_what_is_no_checkpoint(folder, name):
     with pytest.raises(UserError, match=name):
         invp.load_encoder(name)
+
+
+def test_without_a_command_there_is_help_with_the_workflows_steps_apart(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["/bin/invp"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    printed = capsys.readouterr().out
+    assert end.value.code == 0 and printed.startswith("usage: invp ")
+    commands, steps = printed.split("which Snakemake calls:")
+    assert "    plan  " in commands and "pretrain" not in commands.split("commands:")[1] and "  pretrain  " in steps
+    monkeypatch.setattr(sys, "argv", ["/bin/invp", "--version"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0 and capsys.readouterr().out == f"invp {invp.__version__}\n"

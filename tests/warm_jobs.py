@@ -45,6 +45,15 @@ sys.exit(os.WEXITSTATUS(status))
 """
 
 
+# For commands that a page has: `snakemake` as it is, but that its jobs find the script above first.
+SNAKEMAKE = """#!{python}
+import sys
+sys.executable = "{script}"
+from snakemake.cli import main
+main()
+"""
+
+
 @cache
 def environment() -> dict[str, str]:
     """Variables of a workflow whose jobs are to be forks: the script that stands for `python`, and the socket of the server.
@@ -57,10 +66,20 @@ def environment() -> dict[str, str]:
     script.write_text(CLIENT.format(python=sys.executable, variable=VARIABLE))
     script.chmod(0o755)
     path = folder / "socket"
+    (folder / "bin").mkdir()
+    (folder / "bin" / "snakemake").write_text(SNAKEMAKE.format(python=sys.executable, script=script))
+    (folder / "bin" / "snakemake").chmod(0o755)
     command = [sys.executable, __file__, str(path)]
     server = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     server.stdout.readline()  # it listens
     return {"INVP_JOBS_PYTHON": str(script), VARIABLE: str(path)}
+
+
+def shell_environment() -> dict[str, str]:
+    """The variables with which a shell's `snakemake` is a workflow whose jobs are forks."""
+    warm = environment()
+    folders = (Path(warm["INVP_JOBS_PYTHON"]).parent / "bin", Path(sys.executable).parent)
+    return {**warm, "PATH": os.pathsep.join([*map(str, folders), os.environ["PATH"]])}
 
 
 def _serve(path: str) -> None:

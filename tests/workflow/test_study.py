@@ -28,6 +28,9 @@ def test_from_nothing_to_the_report(finished):
     results = finished.folder / "results"
     printed = (finished.folder / "printed.txt").read_text()
     assert "knn.top1" in printed and "smoke-invp" in printed  # the summary's table
+    # With two experiments on two cores, the first graph does not wait for the trainings of second stages.
+    started = re.findall(r"^(?:local)?rule (\w+):$", printed, re.M)
+    assert started[: started.index("graph")].count("pretrain") == 2
     pages = finished.folder / PAGES
     rows = list(csv.DictReader((pages / "summary.csv").open()))
     assert {r["experiment"] for r in rows} == {"smoke-invp", "smoke-instance-discrimination"}

@@ -10,6 +10,7 @@ rule evaluate:
         "results/benchmarks/evaluate/{experiment}-seed-{seed}-{eval}-stage-{stage}.tsv"
     wildcard_constraints:
         eval=one_of(EVALS_ON_GPU),
+    priority: 1
     threads: share_of_machine
     resources:
         attempt=attempt_of,
@@ -48,6 +49,7 @@ rule evaluate_part:
         "results/logs/evaluate_part/{experiment}-seed-{seed}-{eval}-stage-{stage}-{part}.log",
     benchmark:
         "results/benchmarks/evaluate_part/{experiment}-seed-{seed}-{eval}-stage-{stage}-{part}.tsv"
+    priority: 1
     threads: share_of_machine
     resources:
         attempt=attempt_of,

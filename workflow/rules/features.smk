@@ -9,6 +9,7 @@ rule features:
         "results/logs/features/{experiment}-seed-{seed}-stage-{stage}-{dataset}-{split}.log",
     benchmark:
         "results/benchmarks/features/{experiment}-seed-{seed}-stage-{stage}-{dataset}-{split}.tsv"
+    priority: 1
     threads: share_of_machine
     resources:
         attempt=attempt_of,

@@ -10,6 +10,7 @@ rule graph:
         "results/logs/graph/{experiment}-seed-{seed}-stage-{stage}.log",
     benchmark:
         "results/benchmarks/graph/{experiment}-seed-{seed}-stage-{stage}.tsv"
+    priority: 1
     threads: 1
     resources:
         attempt=attempt_of,
@@ -36,6 +37,7 @@ rule explorer:
         "results/logs/explorer/{experiment}-seed-{seed}.log",
     benchmark:
         "results/benchmarks/explorer/{experiment}-seed-{seed}.tsv"
+    priority: 1
     threads: 1
     resources:
         attempt=attempt_of,

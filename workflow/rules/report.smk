@@ -14,6 +14,7 @@ rule figure:
         "results/logs/figure/{experiment}-seed-{seed}-{figure}.log",
     benchmark:
         "results/benchmarks/figure/{experiment}-seed-{seed}-{figure}.tsv"
+    priority: 1
     threads: 1
     resources:
         attempt=attempt_of,
