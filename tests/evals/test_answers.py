@@ -1,0 +1,40 @@
+"""Each test image's answer beside the metrics: packed and read again, refused where it contradicts them, right for each image."""
+
+import numpy as np
+import pytest
+from test_knn_and_linear import blobs, configured, knn_by_loops
+
+from invp.data.answers import packed, unpacked
+
+
+@pytest.mark.parametrize("images", [1, 7, 8, 361])
+def test_answers_come_back_in_their_order(images):
+    right = np.random.default_rng(images).random(images) < 0.7
+    found = unpacked(packed(right), images)
+    assert found.dtype == bool and found.tolist() == right.tolist()
+
+
+def test_the_first_image_is_the_highest_bit_and_fifty_thousand_take_few_letters():
+    assert packed(np.array([True, False, False, False, False, False, False, True])) == "gQ=="  # 0x81
+    assert len(packed(np.zeros(50_000, bool))) < 8400
+
+
+def test_knn_says_of_each_image_what_loops_say():
+    inputs = blobs()
+    plugin, config = configured("knn", k=[7, 3], features="feature")
+    right = plugin.evaluate(config, inputs, seed=0, device="cpu")["answers"]
+    truth = inputs.test.labels
+    for name, k in (("top1", 7), ("top1_k7_t0.07", 7), ("top1_k3_t0.07", 3)):
+        assert right[name].tolist() == [one == other for one, other in zip(knn_by_loops(inputs, k, 0.07), truth, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["knn", "linear"])
+def test_each_accuracy_is_the_share_of_its_answers(name):
+    inputs = blobs()
+    plugin, config = configured(name)
+    found = plugin.evaluate(config, inputs, seed=0, device="cpu")
+    shares = {key: 100 * sum(own.tolist()) / len(own) for key, own in found["answers"].items()}
+    assert shares == pytest.approx({key: value for key, value in found["metrics"].items() if not key.startswith("validation")})
+    confusion, truth = np.array(found["details"]["confusion"]), inputs.test.labels
+    by_class = [found["answers"]["top1"][truth == label].sum() for label in range(6)]
+    assert by_class == confusion.diagonal().tolist(), "the answers stand in the order of the test images"
