@@ -36,8 +36,8 @@ def reference_of(section: dict) -> str:
 def difference(section: dict, numbers: Numbers, column: str, first: str, second: str) -> Difference:
     """The difference of two experiments with numbers in a column, at their last stages.
 
-    Where both have several seeds and one varies, Welch's test. Else McNemar's, of the first seed that both have: it is about these two
-    networks, and not about other seeds.
+    Where both have several seeds and one varies, Welch's test. Else McNemar's, of the first seed that both have, of the images that the
+    first alone has right and those that the second alone has: it is about these two networks, and not about other seeds.
     """
     stages = last_stage(section, first), last_stage(section, second)
     ours, theirs = (numbers.values(name, stage, column) for name, stage in zip((first, second), stages, strict=True))
@@ -49,7 +49,7 @@ def difference(section: dict, numbers: Numbers, column: str, first: str, second:
         right, wanted = (numbers.answers(name, seed, stage, column) for name, stage in zip((first, second), stages, strict=True))
         if right is not None and wanted is not None and len(right) == len(wanted):
             only, other = int((right & ~wanted).sum()), int((wanted & ~right).sum())
-            words = f"McNemar, seed {seed}: {only} images right here alone, {other} there alone"
+            words = f"McNemar, seed {seed}, {only} : {other} images"
             return Difference(value, math.nan, math.nan, mcnemar(only, other), words)
     return Difference(value, math.nan, math.nan, math.nan, "none")
 

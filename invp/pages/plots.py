@@ -61,12 +61,15 @@ def line_plot(series: dict[str, list[tuple]], x_label: str, y_label: str, marks:
             axes.plot(x, y, label=label, color=colour, ls=style, lw=1.8, marker=marker, ms=4)
         for i, (label, x) in enumerate((marks or {}).items()):
             axes.axvline(x, label=label, color="#5f6b73", lw=1, ls=LINE_STYLES[(i + 1) % len(LINE_STYLES)], zorder=0)
-        if all(isinstance(point[0], int) for points in series.values() for point in points):
+        places = sorted({point[0] for points in series.values() for point in points})
+        if all(isinstance(x, int) for x in places):
             axes.xaxis.get_major_locator().set_params(integer=True)
+            if len(places) < 5:
+                axes.set_xticks(places)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-        figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=7)
+        figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=8)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()

@@ -52,8 +52,10 @@ def loss_plots(section: dict, inputs: dict[str, list[Path]]) -> list[Picture]:
                 marks[f"L_inv joins at full weight after epoch {options['ramp_epoch']}"] = options["ramp_epoch"]
         else:
             others.setdefault(options["name"], {})[name] = [(epoch["epoch"], epoch["loss"]) for epoch in epochs]
-    plots = [line_plot(shared, "epoch", "instance loss, nats", marks)] if shared else []
-    return plots + [line_plot(series, "epoch", f"loss of {objective}") for objective, series in others.items()]
+    plots = [line_plot(shared, "epoch", f"instance loss, nats, seed {section['seeds'][0]}", marks)] if shared else []
+    return plots + [
+        line_plot(series, "epoch", f"loss of {objective}, seed {section['seeds'][0]}") for objective, series in others.items()
+    ]
 
 
 def graph_plots(section: dict, numbers: Numbers) -> list[Picture]:
@@ -186,6 +188,7 @@ def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folde
         "seeds": section["seeds"],
         "ranking_column": numbers.heading(section["columns"][0]),
         "ranking": ranking(section, numbers),
+        "ranking_told_apart": sentences({**section, "columns": section["columns"][:1]}, numbers),
         "results": study_table(section, numbers),
         "results_note": study_note(section),
         "told_apart_sentences": sentences(section, numbers),

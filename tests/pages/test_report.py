@@ -39,7 +39,7 @@ def test_the_loss_plot_compares_the_instance_loss_and_marks_the_ramp(tmp_path, d
         "experiments": list(objectives), "seeds": [0],
         "loaded": {name: {"objective_options": options, "stages": [2]} for name, options in objectives.items()},
     }  # fmt: skip
-    assert report.loss_plots(section, {"curves": paths}) == ["instance loss, nats", "loss of rotation"]
+    assert report.loss_plots(section, {"curves": paths}) == ["instance loss, nats, seed 0", "loss of rotation, seed 0"]
     series, _, _, marks = drawn[0]
     assert series == {name: [(1, 5.0), (2, 4.0)] for name in ("a", "late", "none", "b")}
     assert marks == {"L_inv joins at full weight after epoch 1": 1}, "of a; that of `late` is not reached, `none` has no ramp"
