@@ -5,7 +5,7 @@ import base64
 import numpy as np
 
 
-def packed(right: np.ndarray) -> str:
+def packed(right: np.ndarray | list[bool]) -> str:
     """n answers, true where right, as base64 of their bits, the first image in the highest bit: 8 KB for 50,000 images."""
     return base64.b64encode(np.packbits(np.asarray(right, bool)).tobytes()).decode()
 

@@ -115,4 +115,9 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
         "differs": "; ".join(DIFFERS),
     }
     metrics = {name: accuracy(own) for name, own in right.items()}
-    return {"metrics": metrics, "protocol": protocol, "details": details, "answers": right}
+    return {
+        "metrics": metrics,
+        "protocol": protocol,
+        "details": details,
+        "answers": {name: own.tolist() for name, own in right.items()},
+    }

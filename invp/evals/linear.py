@@ -188,5 +188,5 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
                 {"learning_rate": r, "weight_decay": d, "top1": 100 * a} for (r, d), a in zip(grid, found.accuracies, strict=True)
             ],
         },
-        "answers": right,
+        "answers": {name: own.tolist() for name, own in right.items()},
     }

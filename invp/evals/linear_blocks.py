@@ -247,7 +247,7 @@ def _result(config: Config, inputs, found: dict[str, linear.Probe], truth: np.nd
                 for name, each in found.items()
             ],
         },
-        "answers": right,
+        "answers": {name: own.tolist() for name, own in right.items()},
         "best": best,
         "test_images": len(truth),
     }

@@ -96,5 +96,5 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
             "accuracy_by_class": accuracy_by_class(confusion),
             "loss": losses,
         },
-        "answers": right,
+        "answers": {name: own.tolist() for name, own in right.items()},
     }

@@ -166,5 +166,5 @@ def evaluate(config: Config, inputs: EncoderInputs, parts: dict[str, dict], *, s
             "test_images": len(truth),
         },
         "details": details,
-        "answers": right,
+        "answers": {name: own.tolist() for name, own in right.items()},
     }

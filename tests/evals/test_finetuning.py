@@ -109,9 +109,9 @@ def check_answers(found: dict, inputs, names: set[str]) -> None:
     """The answers are of these metrics, whose shares they are, and stand in the order of the test images."""
     assert set(found["answers"]) == names
     for name in names:
-        assert found["metrics"][name] == pytest.approx(100 * found["answers"][name].mean())
+        assert found["metrics"][name] == pytest.approx(100 * np.mean(found["answers"][name]))
     truth, confusion = Shards(inputs.test).labels.numpy(), np.array(found["details"]["confusion"])
-    assert [found["answers"]["top1"][truth == c].sum() for c in range(10)] == confusion.diagonal().tolist()
+    assert [np.array(found["answers"]["top1"])[truth == c].sum() for c in range(10)] == confusion.diagonal().tolist()
 
 
 def test_semi_supervised_learns_from_the_subset_alone(inputs, monkeypatch):
