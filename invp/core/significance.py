@@ -1,8 +1,16 @@
-"""Intervals of accuracies, and tests of whether two experiments differ. n test images."""
+"""Decimals and intervals of accuracies, and tests of whether two experiments differ. n test images."""
 
 import math
 
 CONFIDENCE = 0.95
+
+
+def decimals_of_share(images: int) -> int:
+    """The decimals of a share in % of n test images: the fewest that tell one image more from one less, at most two.
+
+    None up to n = 100, one up to 1,000. The mean and the deviation over seeds get as many.
+    """
+    return min(2, max(0, math.ceil(math.log10(images / 100))))
 
 
 def wilson(share: float, images: int) -> tuple[float, float]:

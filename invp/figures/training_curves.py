@@ -32,7 +32,7 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
             left.plot(epochs, found[name], label=" = ".join(same), color=colour)
     ramp_epoch = inputs.experiment["objective"].get("ramp_epoch", 0)
     if inputs.experiment["objective"].get("ramp", "constant") != "constant" and 0 < ramp_epoch < len(epochs):
-        left.axvline(ramp_epoch, color="grey", ls="--", lw=1, label="w(t) is 1 after it")
+        left.axvline(ramp_epoch, color="grey", ls="--", lw=1, label=f"w(t) = 1 after epoch {ramp_epoch}")
     if "uniform_loss" in inputs.curves[0]:
         left.axhline(inputs.curves[0]["uniform_loss"], color="grey", ls=":", lw=1, label="log M (collapse)")
     figure.legend(loc="outside lower center", ncols=5, frameon=False)

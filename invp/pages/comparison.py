@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator
 
-from invp.core.significance import holm, welch, wilson
-from invp.pages.numbers import Numbers, decimals_of_share, estimate_of, last_stage
+from invp.core.significance import decimals_of_share, holm, welch, wilson
+from invp.pages.numbers import Numbers, estimate_of, last_stage
 from invp.pages.pairs import difference, others_of, p_text, reference_of, sentences, tests_note, verdict
 from invp.pages.plots import Picture, line_plot
 from invp.pages.tables import Table, study_note, study_table

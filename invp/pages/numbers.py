@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from invp.core.significance import wilson
+from invp.core.significance import decimals_of_share, wilson
 from invp.data.answers import unpacked
 from invp.data.tables import read_curves
 from invp.plumbing.files import read_json
@@ -52,14 +52,6 @@ class Estimate(NamedTuple):
 def estimate_of(values: list[float]) -> Estimate:
     """The estimate of at least one value, a value a seed."""
     return Estimate(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan, len(values))
-
-
-def decimals_of_share(images: int) -> int:
-    """The decimals of a share in % of n test images: the fewest that tell one image more from one less, at most two.
-
-    None up to n = 100, one up to 1,000. The mean and the deviation over seeds get as many.
-    """
-    return min(2, max(0, math.ceil(math.log10(images / 100))))
 
 
 def share_text(estimate: Estimate, decimals: int, images: int) -> str:

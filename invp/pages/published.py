@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from invp.pages.numbers import Estimate, decimals_of_share, estimate_of, last_stage, share_text
+from invp.core.significance import decimals_of_share
+from invp.pages.numbers import Estimate, estimate_of, last_stage, share_text
 from invp.pages.tables import Table
 
 # Of every published row here that has no architecture of its own.

@@ -4,9 +4,10 @@ import math
 import os
 from pathlib import Path
 
+from invp.core.significance import decimals_of_share
 from invp.data.tables import read_curves
 from invp.pages import published
-from invp.pages.numbers import Numbers, decimals_of_share, estimate_of, last_stage, share_text
+from invp.pages.numbers import Numbers, estimate_of, last_stage, share_text
 from invp.pages.pairs import sentences, tests_note
 from invp.pages.plots import Picture, evaluation_plot, line_plot, png
 from invp.pages.tables import Table, not_made_table, study_note, study_table

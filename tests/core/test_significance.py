@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from invp.core.significance import holm, mcnemar, welch, wilson
+from invp.core.significance import decimals_of_share, holm, mcnemar, welch, wilson
 
 
 @pytest.mark.parametrize("images", [1, 37, 360])
@@ -59,3 +59,13 @@ def test_one_seed_or_no_spread_has_no_welch_test():
 
 def test_holm_by_hand():
     assert holm([0.01, 0.04, math.nan, 0.03]) == pytest.approx([0.03, 0.06, math.nan, 0.06], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("images", "decimals"), [(1, 0), (37, 0), (100, 0), (101, 1), (360, 1), (1000, 1), (1001, 2), (10_000, 2), (50_000, 2), (10**7, 2)]
+)  # fmt: skip
+def test_an_accuracy_has_the_decimals_that_n_supports(images, decimals):
+    assert decimals_of_share(images) == decimals
+    texts = {f"{100 * right / images:.{decimals}f}" for right in range(min(images, 200) + 1)}
+    assert images > 10_000 or len(texts) == min(images, 200) + 1, "one image more is another text"
+    assert decimals == 0 or 100 / images < 10 ** (1 - decimals), "with one less it would not be"

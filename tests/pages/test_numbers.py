@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from invp.data.answers import packed
-from invp.pages.numbers import CSV_HEADER, Number, Numbers, decimals_of_share, read_numbers
+from invp.pages.numbers import CSV_HEADER, Number, Numbers, read_numbers
 from invp.plumbing.metrics import PERCENT
 
 
@@ -28,16 +28,6 @@ def test_the_estimate_is_over_the_seeds_of_one_stage():
     numbers = Numbers(rows)
     assert numbers.estimate("e", 2, "knn.top1") == (2.0, pytest.approx(math.sqrt(2)), 2)
     assert numbers.estimate("e", 3, "knn.top1") is None and numbers.estimate("f", 2, "knn.top1") is None
-
-
-@pytest.mark.parametrize(
-    ("images", "decimals"), [(1, 0), (37, 0), (100, 0), (101, 1), (360, 1), (1000, 1), (1001, 2), (10_000, 2), (50_000, 2), (10**7, 2)]
-)  # fmt: skip
-def test_an_accuracy_has_the_decimals_that_n_supports(images, decimals):
-    assert decimals_of_share(images) == decimals
-    texts = {f"{100 * right / images:.{decimals}f}" for right in range(min(images, 200) + 1)}
-    assert images > 10_000 or len(texts) == min(images, 200) + 1, "one image more is another text"
-    assert decimals == 0 or 100 / images < 10 ** (1 - decimals), "with one less it would not be"
 
 
 @pytest.mark.parametrize(
