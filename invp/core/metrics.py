@@ -11,12 +11,22 @@ def places(scores: NDArray, labels: NDArray) -> NDArray:
     return (scores > own).sum(1) + ((scores == own) & lower).sum(1)
 
 
-def topk_accuracy(scores: NDArray, labels: NDArray, k: int) -> float:
-    """The share in % of test images whose label (Q) is among the k classes of highest score (QxC).
+def topk_right(scores: NDArray, labels: NDArray, k: int) -> NDArray:
+    """Whether each test image's label (Q) is among the k classes of highest score (QxC): Q, bool.
 
-    Of equal scores the lower class number comes first. Where k is C or more, the share is 100.
+    Of equal scores the lower class number comes first. Where k is C or more, all are right.
     """
-    return 100 * float((places(scores, labels) < k).mean())
+    return places(scores, labels) < k
+
+
+def topk_accuracy(scores: NDArray, labels: NDArray, k: int) -> float:
+    """The share of test images in % that `topk_right` finds right."""
+    return accuracy(topk_right(scores, labels, k))
+
+
+def accuracy(right: NDArray) -> float:
+    """The share in % of test images that are right (Q, bool)."""
+    return 100 * float(right.mean())
 
 
 def confusion_matrix(predicted: NDArray, labels: NDArray, num_classes: int) -> NDArray:

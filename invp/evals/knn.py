@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from invp.core.metrics import accuracy_by_class, confusion_matrix, places, weighted_votes
+from invp.core.metrics import accuracy, accuracy_by_class, confusion_matrix, places, weighted_votes
 from invp.data.tables import Rows, blocks
 from invp.evals._inputs import FeatureInputs
 from invp.plumbing.metrics import PERCENT
@@ -89,16 +89,16 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
         print(f"knn: k is {fewer}", file=sys.stderr)
     similarities, numbers = nearest(train, test, max(used))
     labels, truth, num_classes = inputs.train.labels[numbers], inputs.test.labels, len(inputs.classes)
-    metrics: dict[str, float] = {}
+    right: dict[str, np.ndarray] = {}
     details: dict = {"classes": inputs.classes}
     for k in used:
         for temperature in config.temperature:
             winners, own = answers(similarities[:, :k], labels[:, :k], truth, temperature, num_classes)
             suffix = f"_k{k}_t{temperature:g}"
             for top in (1, 5):
-                metrics[f"top{top}{suffix}"] = 100 * float((own < top).mean())
+                right[f"top{top}{suffix}"] = own < top
             if (k, temperature) == (used[0], config.temperature[0]):
-                metrics |= {f"top{top}": metrics[f"top{top}{suffix}"] for top in (1, 5)}
+                right |= {f"top{top}": right[f"top{top}{suffix}"] for top in (1, 5)}
                 confusion = confusion_matrix(winners, truth, num_classes)
                 details["confusion"] = confusion.tolist()
                 details["accuracy_by_class"] = accuracy_by_class(confusion)
@@ -114,4 +114,10 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
         "choice": "first k and temperature of the list; nothing is chosen on test data",
         "differs": "; ".join(DIFFERS),
     }
-    return {"metrics": metrics, "protocol": protocol, "details": details}
+    metrics = {name: accuracy(own) for name, own in right.items()}
+    return {
+        "metrics": metrics,
+        "protocol": protocol,
+        "details": details,
+        "answers": {name: own.tolist() for name, own in right.items()},
+    }

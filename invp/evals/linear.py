@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy
+from invp.core.metrics import accuracy, accuracy_by_class, confusion_matrix, topk_right
 from invp.data.tables import BLOCK, Rows, blocks
 from invp.evals._inputs import FeatureInputs
 from invp.plumbing.metrics import PERCENT
@@ -170,10 +170,10 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
     found = probe(config, train, test, labels, len(inputs.classes), seed)
     truth = inputs.test.labels
     confusion = confusion_matrix(found.scores.argmax(1), truth, len(inputs.classes))
+    right = {f"top{k}": topk_right(found.scores, truth, k) for k in (1, 5)}
     grid = config.pairs()
     return {
-        "metrics": {f"top{k}": topk_accuracy(found.scores, truth, k) for k in (1, 5)}
-        | {"validation_top1": 100 * max(found.accuracies)},
+        "metrics": {name: accuracy(own) for name, own in right.items()} | {"validation_top1": 100 * max(found.accuracies)},
         "protocol": {
             "kind": "linear classifier on cached, standardised features",
             "features": "encoder's pooled output" if config.features == "feature" else "head's output",
@@ -188,4 +188,5 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
                 {"learning_rate": r, "weight_decay": d, "top1": 100 * a} for (r, d), a in zip(grid, found.accuracies, strict=True)
             ],
         },
+        "answers": {name: own.tolist() for name, own in right.items()},
     }

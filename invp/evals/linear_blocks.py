@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy
+from invp.core.metrics import accuracy, accuracy_by_class, confusion_matrix, topk_right
 from invp.data.augment import Augment
 from invp.data.batches import epoch_order, eval_batches, train_batches
 from invp.data.shards import Shards
@@ -226,8 +226,9 @@ def evaluate_fresh(config: Config, inputs, *, seed: int, device: str) -> dict:
 def _result(config: Config, inputs, found: dict[str, linear.Probe], truth: np.ndarray) -> dict:
     """Metrics and details of the blocks' probes, with the best block's name."""
     best = max(found, key=lambda name: max(found[name].accuracies))
-    metrics = {f"top1_{name}": topk_accuracy(each.scores, truth, 1) for name, each in found.items()}
-    metrics |= {f"top{k}": topk_accuracy(found[best].scores, truth, k) for k in (1, 5)}
+    right = {f"top1_{name}": topk_right(each.scores, truth, 1) for name, each in found.items()}
+    right |= {f"top{k}": topk_right(found[best].scores, truth, k) for k in (1, 5)}
+    metrics = {name: accuracy(own) for name, own in right.items()}
     confusion = confusion_matrix(found[best].scores.argmax(1), truth, len(inputs.classes))
     return {
         "metrics": metrics | {"validation_top1": 100 * max(found[best].accuracies)},
@@ -246,6 +247,7 @@ def _result(config: Config, inputs, found: dict[str, linear.Probe], truth: np.nd
                 for name, each in found.items()
             ],
         },
+        "answers": {name: own.tolist() for name, own in right.items()},
         "best": best,
         "test_images": len(truth),
     }

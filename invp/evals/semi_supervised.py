@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from invp.core.metrics import accuracy_by_class, confusion_matrix, topk_accuracy
+from invp.core.metrics import accuracy, accuracy_by_class, confusion_matrix, topk_right
 from invp.data.shards import Shards
 from invp.evals import _finetune
 from invp.evals._inputs import EncoderInputs
@@ -75,8 +75,9 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
         raise UserError(f"the loss is {losses[-1]} after {len(losses)} epochs: lower learning_rate ({config.learning_rate})")
     scores, truth = _finetune.scores_of(network, inputs, test, device).numpy(), test.labels.numpy()
     confusion = confusion_matrix(scores.argmax(1), truth, len(shards.classes))
+    right = {f"top{k}": topk_right(scores, truth, k) for k in (1, 5)}
     return {
-        "metrics": {f"top{k}": topk_accuracy(scores, truth, k) for k in (1, 5)},
+        "metrics": {name: accuracy(own) for name, own in right.items()},
         "protocol": {
             "kind": f"fine-tuning of all weights with {100 * config.share:g} % of the labels",
             "labels": f"{len(subset)}, {len(subset) // len(shards.classes)} of each class, seed {config.subset_seed}; details.subset",
@@ -95,4 +96,5 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
             "accuracy_by_class": accuracy_by_class(confusion),
             "loss": losses,
         },
+        "answers": {name: own.tolist() for name, own in right.items()},
     }

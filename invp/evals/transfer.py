@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from invp.core.metrics import accuracy_by_class, average_precision, confusion_matrix, mean_per_class, topk_accuracy
+from invp.core.metrics import (
+    accuracy,
+    accuracy_by_class,
+    average_precision,
+    confusion_matrix,
+    mean_per_class,
+    topk_accuracy,
+    topk_right,
+)
 from invp.data.shards import Shards
 from invp.evals import _finetune
 from invp.evals._inputs import EncoderInputs
@@ -134,9 +142,13 @@ def evaluate(config: Config, inputs: EncoderInputs, parts: dict[str, dict], *, s
     scores, truth = _finetune.scores_of(network, inputs, test, device).numpy(), _finetune.targets_of(test).numpy()
     details: dict = {"classes": shards.classes, "loss": losses}
     metrics = {"score": measured(scores, truth, config.metric), "validation_score": max(tried)}
+    right: dict[str, np.ndarray] = {}
     if truth.ndim == 1:
         confusion = confusion_matrix(scores.argmax(1), truth, len(shards.classes))
-        metrics |= {f"top{k}": topk_accuracy(scores, truth, k) for k in (1, 5)} | {"mean_per_class": mean_per_class(confusion)}
+        right = {f"top{k}": topk_right(scores, truth, k) for k in (1, 5)}
+        metrics |= {name: accuracy(own) for name, own in right.items()} | {"mean_per_class": mean_per_class(confusion)}
+        if config.metric == "top1":
+            right["score"] = right["top1"]
         details |= {"confusion": confusion.tolist(), "accuracy_by_class": accuracy_by_class(confusion)}
     details["validation"] = [{"learning_rate": r, "weight_decay": d, "score": s} for (r, d), s in zip(grid, tried, strict=True)]
     return {
@@ -154,4 +166,5 @@ def evaluate(config: Config, inputs: EncoderInputs, parts: dict[str, dict], *, s
             "test_images": len(truth),
         },
         "details": details,
+        "answers": {name: own.tolist() for name, own in right.items()},
     }

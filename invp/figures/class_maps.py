@@ -75,7 +75,9 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
         at = placed(test[own], config.iterations, seed)
         for c, colour in zip(chosen, COLOURS, strict=False):
             here = truth[own] == c
-            axes.scatter(*at[here].T, s=9, color=colour, label=f"{shown(shards.classes[c])}: {accuracy[c]:.0f} %")
+            axes.scatter(
+                *at[here].T, s=9, color=colour, label=f"{shown(shards.classes[c])}: {accuracy[c]:.0f} % of {(truth == c).sum()}"
+            )
         axes.set_title(f"{name} classes by kNN, K = {nearest.shape[1]}, test images", fontsize=9)
         axes.legend(frameon=False, fontsize=7)
         data[name] = {"classes": [shards.classes[c] for c in chosen], "images": own.tolist(), "positions": np.round(at, 4).tolist()}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from invp.core.significance import decimals_of_share
 from invp.data.shards import Shards
 from invp.figures._embeddings import embeddings, weighted_answers
 from invp.figures._inputs import FigureInputs
@@ -48,6 +49,7 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
         answer = {"image": int(i), "truth": int(truth[i]), "answer": int(answers[i]), "nearest": own.tolist()}
         found.append({"kind": kind, **answer})
     accuracy = float(100 * (answers == truth).mean())
-    figure.supxlabel(f"weighted kNN, K = {nearest.shape[1]}: {accuracy:.2f} % right; left the test image", fontsize=7)
+    said = f"{accuracy:.{decimals_of_share(len(truth))}f} % of n = {len(truth):,} test images right"
+    figure.supxlabel(f"weighted kNN, K = {nearest.shape[1]}: {said}; left the test image", fontsize=7)
     save(figure, inputs, out)
     return {"accuracy": accuracy, "k": nearest.shape[1], "answers": found}

@@ -25,13 +25,19 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     names = [n for n in ("loss", "loss_instance", "loss_invariance") if inputs.curves and n in inputs.curves[0]]
     epochs = [row["epoch"] for row in inputs.curves]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    found = {name: [row[name] for row in inputs.curves] for name in [*names, "learning_rate"]}
     for name, colour in zip(names, ("#0b6e6e", "#c8553d", "#6a4c93"), strict=False):
-        left.plot(epochs, [row[name] for row in inputs.curves], label=name.replace("_", " "), color=colour)
+        same = [other.replace("_", " ") for other in names if found[other] == found[name]]
+        if same[0] == name.replace("_", " "):  # equal curves are drawn once, by all their names
+            left.plot(epochs, found[name], label=" = ".join(same), color=colour)
+    ramp_epoch = inputs.experiment["objective"].get("ramp_epoch", 0)
+    if inputs.experiment["objective"].get("ramp", "constant") != "constant" and 0 < ramp_epoch < len(epochs):
+        left.axvline(ramp_epoch, color="grey", ls="--", lw=1, label=f"w(t) = 1 after epoch {ramp_epoch}")
     if "uniform_loss" in inputs.curves[0]:
         left.axhline(inputs.curves[0]["uniform_loss"], color="grey", ls=":", lw=1, label="log M (collapse)")
-    left.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False)
     left.set(xlabel="epoch", ylabel="loss, nats")
-    right.plot(epochs, [row["learning_rate"] for row in inputs.curves], color="#3d6fb4")
+    right.plot(epochs, found["learning_rate"], color="#3d6fb4")
     right.set(xlabel="epoch", ylabel="learning rate")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
@@ -39,4 +45,4 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     figure.suptitle(inputs.experiment["title"] or inputs.experiment["experiment"])
     figure.savefig(out, dpi=130)
     pyplot.close(figure)
-    return {"epoch": epochs, **{name: [row[name] for row in inputs.curves] for name in [*names, "learning_rate"]}}
+    return {"epoch": epochs, **found}

@@ -1,92 +1,54 @@
-"""The values of the comparison: curves against views and against time, mean and SD, and tests over seeds."""
+"""The values of the comparison: curves against views and against time, and tests against the reference."""
 
 import math
 from collections.abc import Iterator
 
+from invp.core.significance import decimals_of_share, holm, welch, wilson
 from invp.pages.numbers import Numbers, estimate_of, last_stage
+from invp.pages.pairs import difference, others_of, p_text, reference_of, sentences, tests_note, verdict
 from invp.pages.plots import Picture, line_plot
 from invp.pages.tables import Table, study_note, study_table
-
-CONFIDENCE = 0.95
-
-
-def welch(ours: list[float], theirs: list[float]) -> tuple[float, float, float, float]:
-    """The difference of the means, its 95 % confidence interval, and the two-sided p of Welch's t-test.
-
-    The test takes variances as unequal. NaN for interval and p where a side has one number or neither varies.
-    """
-    difference = sum(ours) / len(ours) - sum(theirs) / len(theirs)
-    if min(len(ours), len(theirs)) < 2 or len(set(ours)) == len(set(theirs)) == 1:
-        return difference, math.nan, math.nan, math.nan
-    from scipy import stats
-
-    test = stats.ttest_ind(ours, theirs, equal_var=False)
-    interval = test.confidence_interval(CONFIDENCE)
-    return difference, float(interval.low), float(interval.high), float(test.pvalue)
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Holm's correction of several tests of one question; NaN stays NaN and is not counted."""
-    order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
-    corrected, largest = [math.nan] * len(p_values), 0.0
-    for smaller, (p, i) in enumerate(order):
-        largest = max(largest, min(1.0, p * (len(order) - smaller)))
-        corrected[i] = largest
-    return corrected
-
-
-def reference_of(section: dict) -> str:
-    """The experiment that the others are held against."""
-    return section["reference"] or section["experiments"][0]
-
-
-def verdict(difference: float, p: float, better: str) -> str:
-    """What a corrected p says of the reference, given its mean minus the other's; `better` is higher, lower or empty for neither."""
-    if math.isnan(p):
-        return "not testable"
-    if p >= 1 - CONFIDENCE:
-        return "no difference shown"
-    if not better:
-        return "higher" if difference > 0 else "lower"
-    return "ahead" if (difference > 0) == (better == "higher") else "behind"
 
 
 def against_reference(section: dict, numbers: Numbers, column: str) -> dict | None:
     """The reference against all others of the same data set in one column, at their last stages; None without both."""
-    reference = reference_of(section)
-    scores = {name: numbers.values(name, last_stage(section, name), column) for name in section["experiments"]}
-    others = [
-        name
-        for name in section["experiments"]
-        if name != reference and scores[name] and numbers.comparable([reference, name], column)
-    ]
-    if not scores[reference] or not others:
+    reference, others = reference_of(section), others_of(section, numbers, column)
+    if not others:
         return None
-    tests = [welch(scores[reference], scores[name]) for name in others]
-    corrected = holm([p for *_, p in tests])
+    found = [difference(section, numbers, column, reference, name) for name in others]
     rows = []
-    for name, (difference, low, high, p), p_holm in zip(others, tests, corrected, strict=True):
-        tested = ["-", "-", "-"] if math.isnan(p) else [f"{low:+.3f} to {high:+.3f}", f"{p:.3f}", f"{p_holm:.3f}"]
-        rows.append(
-            [
-                name,
-                str(estimate_of(scores[name])),
-                f"{difference:+.3f}",
-                *tested,
-                verdict(difference, p_holm, numbers.metric(column).better),
-            ]
-        )
-    header = ["experiment", "mean ± SD", "difference", "95 % interval", "p", "p, Holm", f"{reference} is"]
+    for name, each, p_holm in zip(others, found, holm([each.p for each in found]), strict=True):
+        ends = "-" if math.isnan(each.low) else " to ".join(signed(end, column, numbers) for end in (each.low, each.high))
+        said = verdict(each.value, p_holm, numbers.metric(column).better)
+        score = numbers.text(name, last_stage(section, name), column)
+        rows.append([name, score, signed(each.value, column, numbers), ends, each.test, p_text(each.p), p_text(p_holm), said])
+    header = [
+        "experiment",
+        numbers.heading(column),
+        "difference",
+        "95 % interval over seeds",
+        "test",
+        "p",
+        "p, Holm",
+        f"{reference} is",
+    ]
     return {
-        "column": column,
+        "column": numbers.heading(column),
         "reference": reference,
-        "score": str(estimate_of(scores[reference])),
+        "score": numbers.text(reference, last_stage(section, reference), column),
         "table": Table(header, rows),
     }
 
 
+def signed(value: float, column: str, numbers: Numbers) -> str:
+    """A difference with its sign and the decimals of the column."""
+    text = numbers.number_text(abs(value), column)
+    return f"-{text}" if value < 0 else f"+{text}"
+
+
 def cost_plots(section: dict, numbers: Numbers, column: str) -> list[Picture]:
-    """A column at every stage where it was measured, against views and against seconds, mean and SD over seeds."""
+    """A column at every stage where it was measured, against views and against seconds. Bars: SD over seeds, or of one seed Wilson's
+    interval over the test images."""
     plots = []
     for cost, label in (("training.views", "views seen in pretraining"), ("training.seconds", "seconds of pretraining")):
         series: dict[str, list[tuple]] = {}
@@ -95,42 +57,62 @@ def cost_plots(section: dict, numbers: Numbers, column: str) -> list[Picture]:
                 estimate, spent = numbers.estimate(name, stage, column), numbers.estimate(name, stage, cost)
                 if estimate:
                     x = spent.mean if spent else 0.0  # before training nothing was spent
-                    deviation = 0.0 if math.isnan(estimate.deviation) else estimate.deviation
-                    series.setdefault(name, []).append((x, estimate.mean, deviation))
+                    series.setdefault(name, []).append((x, estimate.mean, *bars(numbers, name, stage, column)))
         if series:
-            plots.append(line_plot(series, label, column))
+            plots.append(line_plot(series, label, numbers.heading(column)))
     return plots
+
+
+def bars(numbers: Numbers, name: str, stage: int, column: str) -> tuple[float, float]:
+    """How far the bar of a number in a column reaches below it and above."""
+    estimate, images = numbers.estimate(name, stage, column), numbers.shared_by(name, stage, column)
+    if not math.isnan(estimate.deviation):
+        return estimate.deviation, estimate.deviation
+    if images is None:
+        return 0.0, 0.0
+    low, high = wilson(estimate.mean / 100, images)
+    return estimate.mean - 100 * low, 100 * high - estimate.mean
 
 
 def readouts(section: dict, metrics: list[dict]) -> Iterator[dict]:
     """What is read out linearly of every layer (Fig. 1E of the study in PNAS), over seeds x splits, with t-tests."""
     # task -> experiment -> layer -> numbers of all seeds and splits
     tasks: dict[str, dict[str, dict[str, list[float]]]] = {}
+    images: dict[str, set[int]] = {}  # task -> n test images
     for content in metrics:
         if "readouts" in content["details"] and content["stage"] == last_stage(section, content["experiment"]):
             for task, layers in content["details"]["readouts"].items():
                 by_layer = tasks.setdefault(task, {}).setdefault(content["experiment"], {})
+                images.setdefault(task, set()).add(content["protocol"]["test_images"])
                 for layer, values in layers.items():
                     by_layer.setdefault(layer, []).extend(values)
     reference = reference_of(section)
     for task, experiments in tasks.items():
         layers = list(next(iter(experiments.values())))
+        decimals = decimals_of_share(min(images[task])) if task == "category" else 2
         series, rows, p_values = {}, [], []
         for name, by_layer in experiments.items():
             estimates = {layer: estimate_of(by_layer[layer]) for layer in layers if layer in by_layer}
-            series[name] = [(i, *estimates[layer][:2]) for i, layer in enumerate(layers) if layer in estimates]
-            cells = [f"{e.mean:.2f} ± {e.deviation:.2f}" if (e := estimates.get(layer)) else "-" for layer in layers]
+            series[name] = [
+                (i, estimates[layer].mean, *[estimates[layer].deviation] * 2)
+                for i, layer in enumerate(layers)
+                if layer in estimates
+            ]
+            cells = [e.text(decimals) if (e := estimates.get(layer)) else "-" for layer in layers]
             ours, theirs = experiments.get(reference, {}).get(layers[-1]), by_layer.get(layers[-1])
             test = welch(ours, theirs) if name != reference and ours and theirs else None
             p_values.append(test[3] if test else math.nan)
-            tested = f"{reference} {test[0]:+.2f}, p {test[3]:.3g}" if test else "reference" if name == reference else "-"
+            tested = (
+                f"{reference} {test[0]:+.{decimals}f}, p {p_text(test[3])}" if test else "reference" if name == reference else "-"
+            )
             rows.append([name, *cells, tested])
         for row, p in zip(rows, holm(p_values), strict=True):
-            row.append("-" if math.isnan(p) else f"{p:.3g}")
+            row.append(p_text(p))
         axis = f"layer: {', '.join(f'{i} {layer}' for i, layer in enumerate(layers))}"
-        picture = line_plot(series, axis, f"{task} ({'%' if task == 'category' else 'r'})")
+        counted = " or ".join(f"{n:,}" for n in sorted(images[task]))
+        picture = line_plot(series, axis, f"{task} ({'%' if task == 'category' else 'r'}, n = {counted})")
         header = ["experiment", *layers, "t-test at the last layer", "p, Holm"]
-        yield {"task": task, "picture": picture, "table": Table(header, rows)}
+        yield {"task": f"{task} (n = {counted} test images)", "picture": picture, "table": Table(header, rows)}
 
 
 def values(section: dict, numbers: Numbers, metrics: list[dict]) -> dict:
@@ -142,6 +124,8 @@ def values(section: dict, numbers: Numbers, metrics: list[dict]) -> dict:
         "seeds": section["seeds"],
         "results": study_table(section, numbers),
         "results_note": study_note(section),
+        "told_apart_sentences": sentences(section, numbers),
+        "tests_note": tests_note(section),
         "plots": [cost_plots(section, numbers, column) for column in columns],
         "tests": [tests for column in columns if (tests := against_reference(section, numbers, column))],
         "readouts": list(readouts(section, metrics)),

@@ -12,6 +12,7 @@ from invp.pages.tables import one_line
 
 COLOURS = ("#0b6e6e", "#c8553d", "#6a4c93", "#e0a030", "#3d6fb4", "#7a8b3c", "#8c4a2f", "#5f6b73")
 LINE_STYLES = ("-", "--", ":")
+LEGEND_COLUMNS = 2
 LONGEST = 24  # letters of a class's name beside a picture, which would become small beside more
 
 
@@ -44,24 +45,31 @@ def png(content: bytes, label: str) -> Picture:
     return Picture(label, base64.b64encode(content).decode())
 
 
-def line_plot(series: dict[str, list[tuple]], x_label: str, y_label: str) -> Picture:
-    """Lines, a colour a series; points are (x, y) or (x, y, standard deviation)."""
+def line_plot(series: dict[str, list[tuple]], x_label: str, y_label: str, marks: dict[str, float] | None = None) -> Picture:
+    """Lines, a colour a series, with their names below the axes, where they hide nothing; points are (x, y) or (x, y, below, above),
+    the lengths of a bar. `marks` are upright lines by what they say, each at its x."""
     with drawing() as pyplot:
-        figure, axes = pyplot.subplots(figsize=(4.6, 3.0), layout="constrained")
+        rows = -(-(len(series) + len(marks or {})) // LEGEND_COLUMNS)
+        figure, axes = pyplot.subplots(figsize=(4.6, 2.8 + 0.2 * rows), layout="constrained")
         for i, (label, points) in enumerate(series.items()):
             colour = COLOURS[i % len(COLOURS)]
             style = LINE_STYLES[i // len(COLOURS) % len(LINE_STYLES)]
             marker = "o" if len(points) < 12 else None
-            x, y, *deviation = zip(*points, strict=True)
-            if deviation:
-                axes.errorbar(x, y, deviation[0], fmt="none", ecolor=colour, alpha=0.6, capsize=2)
+            x, y, *ends = zip(*points, strict=True)
+            if ends:
+                axes.errorbar(x, y, ends, fmt="none", ecolor=colour, alpha=0.6, capsize=2)
             axes.plot(x, y, label=label, color=colour, ls=style, lw=1.8, marker=marker, ms=4)
-        if all(isinstance(point[0], int) for points in series.values() for point in points):
+        for i, (label, x) in enumerate((marks or {}).items()):
+            axes.axvline(x, label=label, color="#5f6b73", lw=1, ls=LINE_STYLES[(i + 1) % len(LINE_STYLES)], zorder=0)
+        places = sorted({point[0] for points in series.values() for point in points})
+        if all(isinstance(x, int) for x in places):
             axes.xaxis.get_major_locator().set_params(integer=True)
+            if len(places) < 5:
+                axes.set_xticks(places)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False, **({"fontsize": 8} if len(series) < 7 else {"fontsize": 6, "bbox_to_anchor": (1, 1)}))
+        figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=8)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()

@@ -4,14 +4,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from invp.pages.numbers import Estimate, estimate_of, last_stage
-from invp.pages.tables import Table, as_text
+from invp.core.significance import decimals_of_share
+from invp.pages.numbers import Estimate, estimate_of, last_stage, share_text
+from invp.pages.tables import Table
 
 # Of every published row here that has no architecture of its own.
 PRETRAINING = {"data": "imagenet", "encoder": "resnet50"}
 # The columns that are no measurements.
 DESCRIPTIVE = ("architecture", "params_millions", "epochs", "pretraining_set", "network")
-CSV_HEADER = ["table", "source", "method", "column", "value", "deviation", "seeds", "difference", "compared", "differs"]
+CSV_HEADER = ["table", "source", "method", "column", "value", "deviation", "seeds", "images", "difference", "compared", "differs"]
 
 
 @dataclass
@@ -24,15 +25,33 @@ class Row:
     ours: bool = False
     compared_with: str = ""  # the published row that ours is held against
     minus_published: dict[str, float] = field(default_factory=dict)  # differences to that row, by column
+    measured: dict[str, "Measurement"] = field(default_factory=dict)  # what ours are made of, by column
     differs_in: list[str] = field(default_factory=list)  # what of ours is not as in the paper
 
 
 class Measurement(NamedTuple):
-    """What an experiment has for a column: a value a seed, their protocol, and the plug-in that measured them."""
+    """What an experiment has for a column: a value a seed, their protocol, the plug-in that measured them, and whether each value is a
+    share of the test images."""
 
     values: list[float]
     protocol: dict
     plugin: str
+    is_share: bool
+
+    @property
+    def images(self) -> int | None:
+        """n, the test images; None if the protocol does not say."""
+        return self.protocol.get("test_images")
+
+    @property
+    def decimals(self) -> int:
+        """How many the values are printed with."""
+        return decimals_of_share(self.images) if self.images else 2
+
+    def text(self) -> str:
+        """The values with their spread over seeds, and shares with an interval over test images."""
+        estimate = estimate_of(self.values)
+        return share_text(estimate, self.decimals, self.images) if self.is_share else estimate.text(self.decimals)
 
 
 def measurement(column: dict, metrics: list[dict]) -> Measurement | None:
@@ -46,7 +65,8 @@ def measurement(column: dict, metrics: list[dict]) -> Measurement | None:
         ]
         if fitting:
             seeds = [content for content in fitting if content["eval"] == fitting[0]["eval"]]
-            return Measurement([content["metrics"][column["metric"]] for content in seeds], seeds[0]["protocol"], plugin)
+            is_share = all(column["metric"] in content["answers"] for content in seeds)
+            return Measurement([content["metrics"][column["metric"]] for content in seeds], seeds[0]["protocol"], plugin, is_share)
     return None
 
 
@@ -85,7 +105,7 @@ def our_row(table: dict, name: str, experiment: dict, metrics: list[dict]) -> Ro
     epochs, data, encoder = experiment["stages"][-1], experiment["dataset"], experiment["encoder"]
     network = f"{encoder}, {experiment['head']} head"
     described = {"architecture": network, "network": network, "epochs": epochs, "pretraining_set": data}
-    row = Row(name, described, {}, ours=True)
+    row = Row(name, described, {}, ours=True, measured=measured)
     published = compared_row(table, experiment) if epochs else None  # nobody has published an untrained network
     published_epochs = published.get("epochs", table.get("epochs")) if published else None
     if data != PRETRAINING["data"]:
@@ -94,16 +114,15 @@ def our_row(table: dict, name: str, experiment: dict, metrics: list[dict]) -> Ro
         row.differs_in.append(f"network {encoder}")
     if published_epochs and epochs != published_epochs:
         row.differs_in.append(f"{epochs} epochs, not {published_epochs}")
-    for key, (values, protocol, plugin) in measured.items():
+    for key, found in measured.items():
         column = columns[key]
-        row.values[key] = estimate_of(values)
-        images = protocol.get("test_images")
-        if images != column.get("test_images", images):
-            row.differs_in.append(f"{key} on {images:,} images, not {column['test_images']:,}")
+        row.values[key] = estimate_of(found.values)
+        if found.images != column.get("test_images", found.images):
+            row.differs_in.append(f"{key} on {found.images:,} images, not {column['test_images']:,}")
         elif published and published.get(key) is not None:
             row.minus_published[key] = row.values[key].mean - published[key]
-        if plugin != column["evaluations"][0]:
-            row.differs_in.append(f"{key} by {plugin}, not {column['evaluations'][0]}")
+        if found.plugin != column["evaluations"][0]:
+            row.differs_in.append(f"{key} by {found.plugin}, not {column['evaluations'][0]}")
     if published:
         row.compared_with = " ".join(str(published[column]) for column in ("method", "architecture") if column in published)
     return row
@@ -144,13 +163,17 @@ def as_table(table: dict, rows: list[Row]) -> Table:
     """One of the paper's tables as text; ours are named so, with the difference to a published row."""
     described = [column for column in table["columns"] if column in DESCRIPTIVE and column != "params_millions"]
     columns = list(table["measured"])
-    result = Table(["method", *described, *columns, "minus published", "differs from the paper in"], [])
+    official = {key: f"{key} (n = {c['test_images']:,})" if "test_images" in c else key for key, c in table["measured"].items()}
+    result = Table(["method", *described, *official.values(), "minus published", "differs from the paper in"], [])
     for number, row in enumerate(rows):
         texts = ["-" if row.described.get(column) is None else str(row.described[column]) for column in described]
-        differences = ", ".join(f"{column} {value:+.2f}" for column, value in row.minus_published.items())
         if row.ours:
             result.ours.add(number)
-            values = [as_text(row.values.get(column)) for column in columns]
+            values = [row.measured[column].text() if column in row.measured else "-" for column in columns]
+            # The paper's numbers have one decimal.
+            differences = ", ".join(
+                f"{key} {value:+.{min(1, row.measured[key].decimals)}f}" for key, value in row.minus_published.items()
+            )
             minus_published = f"{differences} ({row.compared_with})" if differences else "not comparable"
             result.rows.append([f"ours: {row.method}", *texts, *values, minus_published, "; ".join(row.differs_in)])
         else:
@@ -168,7 +191,12 @@ def csv_rows(key: str, rows: list[Row]) -> list[dict]:
                 continue
             line = {"table": key, "source": "ours" if row.ours else "published", "method": row.method, "column": column}
             if row.ours:
-                line |= {"value": value.mean, "seeds": value.seeds, "difference": row.minus_published.get(column)}
+                line |= {
+                    "value": value.mean,
+                    "seeds": value.seeds,
+                    "images": row.measured[column].images,
+                    "difference": row.minus_published.get(column),
+                }
                 line |= {"compared": row.compared_with, "differs": "; ".join(row.differs_in)}
                 if value.seeds > 1:
                     line["deviation"] = value.deviation

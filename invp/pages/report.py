@@ -4,11 +4,13 @@ import math
 import os
 from pathlib import Path
 
+from invp.core.significance import decimals_of_share
 from invp.data.tables import read_curves
 from invp.pages import published
-from invp.pages.numbers import Numbers, last_stage
+from invp.pages.numbers import Numbers, estimate_of, last_stage, share_text
+from invp.pages.pairs import sentences, tests_note
 from invp.pages.plots import Picture, evaluation_plot, line_plot, png
-from invp.pages.tables import Table, as_text, not_made_table, study_note, study_table
+from invp.pages.tables import Table, not_made_table, study_note, study_table
 from invp.plumbing.files import read_json
 from invp.plumbing.not_made import NotMade
 
@@ -24,32 +26,52 @@ def ranking(section: dict, numbers: Numbers) -> list[tuple[str, str]]:
     """The experiments with their numbers in the study's first column, the largest first."""
     scored = []
     for name in section["experiments"]:
-        estimate = numbers.estimate(name, last_stage(section, name), section["columns"][0])
+        stage, column = last_stage(section, name), section["columns"][0]
+        estimate = numbers.estimate(name, stage, column)
         if estimate and not math.isnan(estimate.mean):
-            scored.append((estimate.mean, name, str(estimate)))
+            scored.append((estimate.mean, name, numbers.text(name, stage, column)))
     return [(name, text) for _, name, text in sorted(scored, reverse=True)]
 
 
-def curve_plots(section: dict, inputs: dict[str, list[Path]], numbers: Numbers) -> list[Picture]:
-    """The loss of each first seed over epochs, and measures of graphs over stages; empty if nothing was trained."""
-    losses, trained = {}, []
+def loss_plots(section: dict, inputs: dict[str, list[Path]]) -> list[Picture]:
+    """Of each first seed the instance loss, which several objectives have in common; of other objectives the loss, in a plot of their own.
+
+    A mark says after which epoch the weight of a second loss is whole.
+    """
+    shared: dict[str, list[tuple]] = {}
+    others: dict[str, dict[str, list[tuple]]] = {}  # objective -> experiment -> points
+    marks: dict[str, float] = {}
     for name in section["experiments"]:
         paths = [path for path in inputs.get("curves", []) if f"/{name}/seed-{section['seeds'][0]}/" in f"/{path}"]
-        if epochs := read_curves(paths):
-            trained.append(name)
-            losses[name] = [(epoch["epoch"], epoch["loss"]) for epoch in epochs]
-    if not trained:
-        return []
-    plots = [line_plot(losses, "epoch", "training loss")]
+        epochs = read_curves(paths)
+        if not epochs:
+            continue
+        options = section["loaded"][name]["objective_options"]
+        if "loss_instance" in epochs[0]:
+            shared[name] = [(epoch["epoch"], epoch["loss_instance"]) for epoch in epochs]
+            if options.get("ramp", "constant") != "constant" and 0 < options["ramp_epoch"] < epochs[-1]["epoch"]:
+                marks[f"L_inv joins at full weight after epoch {options['ramp_epoch']}"] = options["ramp_epoch"]
+        else:
+            others.setdefault(options["name"], {})[name] = [(epoch["epoch"], epoch["loss"]) for epoch in epochs]
+    plots = [line_plot(shared, "epoch", f"instance loss, nats, seed {section['seeds'][0]}", marks)] if shared else []
+    return plots + [
+        line_plot(series, "epoch", f"loss of {objective}, seed {section['seeds'][0]}") for objective, series in others.items()
+    ]
+
+
+def graph_plots(section: dict, numbers: Numbers) -> list[Picture]:
+    """Measures of the graphs of what was trained, over stages; one that equals another in all graphs has no plot of its own."""
+    trained = [name for name in section["experiments"] if last_stage(section, name)]
+    drawn: dict[str, dict[str, list[tuple]]] = {}
     for metric, label in GRAPH_MEASURES.items():
         series = {}
         for name in trained:
             estimates = {stage: numbers.estimate(name, stage, f"graph.{metric}") for stage in section["loaded"][name]["stages"]}
             if points := [(stage, estimate.mean) for stage, estimate in estimates.items() if estimate]:
                 series[name] = points
-        if series:
-            plots.append(line_plot(series, "epoch", label))
-    return plots
+        if series and series not in drawn.values():
+            drawn[label] = series
+    return [line_plot(series, "epoch", label) for label, series in drawn.items()]
 
 
 def graph_table(section: dict, numbers: Numbers) -> Table:
@@ -58,9 +80,9 @@ def graph_table(section: dict, numbers: Numbers) -> Table:
     rows = []
     for name in section["experiments"]:
         for stage in section["loaded"][name]["stages"]:
-            estimates = [numbers.estimate(name, stage, f"graph.{metric}") for metric in metrics]
-            if any(estimates):
-                rows.append([name, str(stage), *map(as_text, estimates)])
+            texts = [numbers.text(name, stage, f"graph.{metric}") for metric in metrics]
+            if set(texts) != {"-"}:
+                rows.append([name, str(stage), *texts])
     return Table(["experiment", "epoch", *(metric.replace("_", " ") for metric in metrics)], rows)
 
 
@@ -71,6 +93,11 @@ def spelled_out(value: object) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key} {spelled_out(inner)}" for key, inner in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def score_text(key: str, value: object) -> str:
+    """A cell of a table of scores by class: average precisions, in %, have two decimals; '-' for None."""
+    return "-" if value is None else f"{value:.2f}" if "ap" in key and isinstance(value, float) else spelled_out(value)
 
 
 def protocols(metrics: dict[Path, dict]) -> list[dict]:
@@ -85,22 +112,38 @@ def protocols(metrics: dict[Path, dict]) -> list[dict]:
     return [{**protocol, "experiments": sorted(protocol["experiments"])} for protocol in distinct.values()]
 
 
+def class_accuracies(classes: list[str], confusion: list[list[int]]) -> list[dict]:
+    """Of each class its test images, how many of them are right, and the share with Wilson's 95 % interval, as text."""
+    decimals = decimals_of_share(min((sum(row) for row in confusion if sum(row)), default=1))
+    result = []
+    for number, (name, row) in enumerate(zip(classes, confusion, strict=False)):
+        right, images = row[number], sum(row)
+        accuracy = estimate_of([100 * right / images]) if images else None
+        text = accuracy and share_text(accuracy, decimals, images)
+        result.append({"class": name, "n": images, "right": right, "accuracy in % [95 % interval]": text})
+    return result
+
+
 def evaluations(section: dict, metrics: list[dict]) -> list[dict]:
     """Of the first seed's evaluations at the last stage: the confusion of classes, the loss, and scores by class."""
     result = []
     for content in metrics:
         name, experiment, details = content["eval"], content["experiment"], content["details"]
         classes, confusion = details.get("classes", []), details.get("confusion")
-        by_class = zip(classes, details.get("accuracy_by_class", []), strict=False)
-        scores = details.get("average_precision") or [{"class": each, "accuracy": value} for each, value in by_class]
+        scores = details.get("average_precision") or class_accuracies(classes, confusion or [])
         first_and_last = content["seed"] == section["seeds"][0] and content["stage"] == last_stage(section, experiment)
         if not first_and_last or not (confusion or scores):
             continue
         header = list(scores[0]) if scores else []
-        rows = [["-" if score[key] is None else spelled_out(score[key]) for key in header] for score in scores[:100]]
+        rows = [[score_text(key, score[key]) for key in header] for score in scores[:100]]
         label = f"Confusion of classes in {name} of {experiment}"
         picture = evaluation_plot(confusion, details.get("loss"), classes, label)
-        result.append({"experiment": experiment, "name": name, "picture": picture, "scores": Table(header, rows)})
+        caption = (
+            f"Seed {content['seed']}, epoch {content['stage']}; n = {content['protocol'].get('test_images', '?')} test images."
+        )
+        result.append(
+            {"experiment": experiment, "name": name, "picture": picture, "scores": Table(header, rows), "caption": caption}
+        )
     return result
 
 
@@ -144,15 +187,18 @@ def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folde
         "study": section["study"],
         "description": section["description"],
         "seeds": section["seeds"],
-        "ranking_column": section["columns"][0],
+        "ranking_column": numbers.heading(section["columns"][0]),
         "ranking": ranking(section, numbers),
+        "ranking_told_apart": sentences({**section, "columns": section["columns"][:1]}, numbers),
         "results": study_table(section, numbers),
         "results_note": study_note(section),
+        "told_apart_sentences": sentences(section, numbers),
+        "tests_note": tests_note(section),
         "not_made": not_made_table(not_made),
         "published": [(table["title"], published.as_table(table, rows)) for table, rows in beside_ours.values()],
         "left_out": published.left_out(paper, beside_ours, contents),
         "descriptions": [(name, section["descriptions"][name]) for name in section["experiments"]],
-        "curves": curve_plots(section, inputs, numbers),
+        "curves": loss_plots(section, inputs) + graph_plots(section, numbers),
         "graph_measures": graph_table(section, numbers),
         "explorers": explorers(inputs.get("graphs", []), folder),
         "figures": figure_pictures(inputs.get("figures", [])),

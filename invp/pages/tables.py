@@ -1,13 +1,13 @@
 """Tables of text, written plainly or as Markdown, LaTeX or CSV; what strangers named comes through unharmed."""
 
 import csv
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from invp.pages.numbers import Estimate, Numbers, last_stage
+from invp.pages.numbers import Numbers, last_stage
+from invp.pages.pairs import best_of
 from invp.plumbing.files import atomic_path
 from invp.plumbing.not_made import NotMade
 
@@ -32,44 +32,31 @@ class Table:
     ours: set[int] = field(default_factory=set)
 
 
-def as_text(estimate: Estimate | None) -> str:
-    """An estimate in a table; '-' where there is no number."""
-    return "-" if estimate is None else str(estimate)
-
-
-def best_rows(column: list[Estimate | None], better: str) -> set[int]:
-    """The rows with the best mean of a column, where several rows can be compared; `better` is higher, lower or empty for neither."""
-    means = {row: estimate.shown for row, estimate in enumerate(column) if estimate and not math.isnan(estimate.mean)}
-    if not better or len(means) < 2:
-        return set()
-    best = max(means.values()) if better == "higher" else min(means.values())
-    return {row for row, mean in means.items() if mean == best}
-
-
 def study_table(section: dict, numbers: Numbers) -> Table:
-    """The study's table: an experiment a row, at its last stage; the best of each column is marked, if its numbers are of one
-    data set and more or less of them is better."""
+    """The study's table: an experiment a row, at its last stage; marked is what is ahead of all others of its column."""
     table = Table(["experiment", "objective", "epochs", "seeds"], [])
     for name in section["experiments"]:
         stage = last_stage(section, name)
         objective = section["loaded"][name]["objective"] if stage else "-"
         table.rows.append([name, objective, str(stage), str(len(section["seeds"]))])
     for column in section["columns"]:
-        estimates = [numbers.estimate(name, last_stage(section, name), column) for name in section["experiments"]]
-        measured = [name for name, estimate in zip(section["experiments"], estimates, strict=True) if estimate]
-        if numbers.comparable(measured, column):
-            table.best |= {(row, len(table.header)) for row in best_rows(estimates, numbers.metric(column).better)}
-        table.header.append(column)
-        for row, estimate in zip(table.rows, estimates, strict=True):
-            row.append(as_text(estimate))
+        best = best_of(section, numbers, column)
+        for number, (name, row) in enumerate(zip(section["experiments"], table.rows, strict=True)):
+            if name == best:
+                table.best.add((number, len(table.header)))
+            row.append(numbers.text(name, last_stage(section, name), column))
+        table.header.append(numbers.heading(column))
     return table
 
 
 def study_note(section: dict) -> str:
     """What the numbers of the study's table are, for the reader below it."""
-    n = len(section["seeds"])
-    spread = "one seed: no spread is known" if n == 1 else f"mean ± standard deviation over n = {n} seeds"
-    return f"Last stage of each experiment; {spread}; shares are between 0 and 1, the rest of the accuracies in %."
+    seeds = len(section["seeds"])
+    spread = "one seed: no spread is known" if seeds == 1 else f"mean ± standard deviation over {seeds} seeds"
+    return (
+        f"Last stage of each experiment; {spread}. Accuracies are in % of n test images, shares between 0 and 1. In brackets: Wilson's"
+        " 95 % interval over the test images, which says nothing about other seeds."
+    )
 
 
 def not_made_table(not_made: list[NotMade]) -> Table:

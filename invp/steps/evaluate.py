@@ -6,6 +6,7 @@ import math
 from types import ModuleType
 from typing import Any
 
+from invp.data.answers import packed
 from invp.plumbing.config import instance
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json, write_json
@@ -78,6 +79,12 @@ def run(job: Job) -> None:
     for name, value in result["metrics"].items():
         if not math.isfinite(value):
             raise UserError(f"{section['evaluation_name']} of {section['experiment']}: {name} is {value}")
+    right = result.pop("answers", {})
+    for name, own in right.items():
+        assert len(own) == result["protocol"].get("test_images"), "protocol.test_images counts the answers"
+        assert math.isclose(100 * sum(own) / len(own), result["metrics"][name]), (
+            f"{name} is not the share of answers that are right"
+        )
     horizon = f" of {section['epochs']}" if section["epochs"] else ""  # where the rate depends on it
     card = {
         "data": section["dataset"],
@@ -97,6 +104,8 @@ def run(job: Job) -> None:
         "units": {name: metric_of(plugin.METRICS, name)._asdict() for name in result["metrics"]},
         "protocol": {**result["protocol"], **card},
         "record": job.record,
+        # Last, since nobody reads them: right or wrong, a bit a test image.
+        "answers": {name: packed(own) for name, own in right.items()},
     }
     write_json(job.outputs["metrics"], content)
     _evaluation.forget_saved(job)

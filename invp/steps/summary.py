@@ -1,7 +1,8 @@
 """Put every metric of a study in one CSV, and make its tables over seeds."""
 
 from invp.pages import published
-from invp.pages.numbers import Number, read_numbers
+from invp.pages.numbers import CSV_HEADER, read_numbers
+from invp.pages.pairs import sentences, tests_note
 from invp.pages.tables import (
     NOT_MADE,
     aligned,
@@ -41,11 +42,11 @@ def run(job: Job) -> None:
     """Writes summary.csv, the study's table as text, Markdown and LaTeX, and the paper's with ours beside."""
     section, outputs = job.section, job.outputs
     numbers = read_numbers(section, job.inputs)
-    rows = [number._asdict() for number in numbers.rows]
+    rows = [numbers.as_line(number) for number in numbers.rows]
     rows += [
         {"experiment": e.experiment, "seed": e.seed, "stage": e.stage, "source": e.name, "not_made": e.reason} for e in job.not_made
     ]
-    write_csv(outputs["csv"], [*Number._fields, *(["not_made"] if job.not_made else [])], rows)
+    write_csv(outputs["csv"], [*CSV_HEADER, *(["not_made"] if job.not_made else [])], rows)
     metrics = [read_json(path) for path in job.inputs.get("metrics", [])]
     paper = published.read_published(job.input("published"))
     beside = published.tables_with_ours(section, paper, metrics)
@@ -53,9 +54,12 @@ def run(job: Job) -> None:
     write_csv(outputs["tables"], published.CSV_HEADER, lines)
 
     title, table, note = section["title"] or section["study"], study_table(section, numbers), study_note(section)
-    text = f"{one_line(title)}\n{aligned(table.header, table.rows)}{note}\n"
-    markdowns = [f"## {markdown_text(title)}\n\n{markdown(table.header, table.rows)}\n{note}\n"]
-    latexes = [latex(table.header, table.rows)]
+    said = sentences(section, numbers)
+    said += [tests_note(section)] if said else []
+    text = f"{one_line(title)}\n{aligned(table.header, table.rows)}{note}\n" + "".join(f"{one_line(each)}\n" for each in said)
+    notes = [note, *map(markdown_text, said)]
+    markdowns = ["\n".join([f"## {markdown_text(title)}\n", markdown(table.header, table.rows), *(f"{each}\n" for each in notes)])]
+    latexes = [latex(table.header, table.rows) + "".join(f"% {one_line(each)}\n" for each in (note, *said))]
     for published_table, rows in beside.values():
         table = published.as_table(published_table, rows)
         markdowns.append(f"## {markdown_text(published_table['title'])}\n\n{markdown(table.header, table.rows)}")

@@ -20,6 +20,7 @@ import pyarrow as pa
 from omegaconf import OmegaConf
 from PIL import Image
 
+from invp.data.answers import unpacked
 from invp.data.tables import matrix
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import load_study
@@ -228,7 +229,14 @@ def _connected(folder: Path) -> dict:
 
 def _evaluated(folder: Path) -> dict:
     content = read_json(folder / "metrics.json")
-    return {"metrics": content["metrics"], "chosen": content["protocol"].get("chosen"), "details": content["details"]}
+    images = content["protocol"].get("test_images")
+    right = {name: unpacked(text, images).astype(int).tolist() for name, text in content["answers"].items()}
+    return {
+        "metrics": content["metrics"],
+        "chosen": content["protocol"].get("chosen"),
+        "details": content["details"],
+        "answers": right,
+    }
 
 
 def _drawn(folder: Path) -> dict:

@@ -105,6 +105,15 @@ QUICK = {
 }
 
 
+def check_answers(found: dict, inputs, names: set[str]) -> None:
+    """The answers are of these metrics, whose shares they are, and stand in the order of the test images."""
+    assert set(found["answers"]) == names
+    for name in names:
+        assert found["metrics"][name] == pytest.approx(100 * np.mean(found["answers"][name]))
+    truth, confusion = Shards(inputs.test).labels.numpy(), np.array(found["details"]["confusion"])
+    assert [np.array(found["answers"]["top1"])[truth == c].sum() for c in range(10)] == confusion.diagonal().tolist()
+
+
 def test_semi_supervised_learns_from_the_subset_alone(inputs, monkeypatch):
     seen = []
     train_batches = _finetune.train_batches
@@ -120,8 +129,7 @@ def test_semi_supervised_learns_from_the_subset_alone(inputs, monkeypatch):
     assert set(seen) == set(found["details"]["subset"]) and len(found["details"]["subset"]) == 290
     assert found["metrics"]["top1"] > 60 and found["metrics"]["top5"] > 90
     assert found["details"]["loss"][-1] < 0.7 * found["details"]["loss"][0]
-    confusion = np.array(found["details"]["confusion"])
-    assert 100 * confusion.trace() / 360 == pytest.approx(found["metrics"]["top1"])
+    check_answers(found, inputs, {"top1", "top5"})
 
 
 def test_a_rate_that_explodes_is_said(inputs):
@@ -142,6 +150,7 @@ def test_transfer_chooses_on_validation_and_trains_on_all(inputs):
     assert rows[1]["score"] > rows[0]["score"] + 20 and found["metrics"]["validation_score"] == rows[1]["score"]
     assert found["metrics"]["score"] == found["metrics"]["top1"] > 60
     assert "144 held-out training images" in found["protocol"]["choice"] and "trained on all 1437" in found["protocol"]["choice"]
+    check_answers(found, inputs, {"top1", "top5", "score"})
     confusion = np.array(found["details"]["confusion"])
     per_class = MulticlassAccuracy(10, average="macro")
     truth = torch.from_numpy(np.repeat(np.arange(10), confusion.sum(1)))

@@ -39,6 +39,10 @@ def test_each_block_equals_its_own_probe_and_all_come_from_one_pass(inputs):
     assert sum(passes) == 1437 + 360, "one pass over each split"
     rows = found["details"]["blocks"]
     assert [row["block"] for row in rows] == inputs.encoder.block_names
+    of_answers = {name: 100 * np.mean(own) for name, own in found["answers"].items()}
+    assert of_answers == pytest.approx({name: value for name, value in found["metrics"].items() if name != "validation_top1"})
+    truth, confusion = Shards(inputs.test).labels.numpy(), np.array(found["details"]["confusion"])
+    assert [np.array(found["answers"]["top1"])[truth == c].sum() for c in range(10)] == confusion.diagonal().tolist()
     images = {split: Shards(getattr(inputs, split)) for split in ("train", "test")}
     inputs.encoder.eval()
     for number, row in enumerate(rows):

@@ -236,3 +236,30 @@ def test_it_opens_at_an_image_with_a_walk_and_leads_to_the_next_one(browser, fin
     browser.find_element("id", "next-walk").click()
     assert browser.find_elements("css selector", "#chosen .tile")
     assert complaints(browser) == []
+
+
+def test_of_a_large_set_only_images_with_all_their_neighbours_open(browser, finished, tmp_path, monkeypatch):
+    from selenium.webdriver.common.keys import Keys
+
+    monkeypatch.setattr(explorer, "MOST_SHOWN", 400)
+    results = finished.folder / "results"
+    section = read_json(results / "smoke-invp/seed-0/explorer.record.json")["section"]
+    graphs = [results / f"smoke-invp/seed-0/graph/stage-{stage}/knn.arrow" for stage in section["stages"]]
+    inputs = {"graph": graphs, "dataset": [results / "datasets/digits/train/manifest.json"]}
+    explorer.run(Job("explorer", section, inputs, {"page": tmp_path / "page.html"}, "no code"))
+    opened(browser, tmp_path / "page.html")
+    assert re.search(r"of 1,437 images, [34]\d\d are shown: .* The \d+ of which no neighbour is missing", text(browser, "about"))
+    table = read_table(graphs[-1])
+    for _ in range(3):
+        number = int(re.match(r"Image (\d+): ", text(browser, "anchor-name"))[1])
+        assert [tile for tile, _ in tiles(browser, "neighbours")] == table["neighbours"][number].as_py()
+        browser.find_element("tag name", "body").send_keys(Keys.ARROW_RIGHT)
+    closed = browser.find_element("css selector", "#lists .tile:disabled")
+    before = text(browser, "anchor-name")
+    browser.execute_script("arguments[0].click()", closed)
+    assert text(browser, "anchor-name") == before
+    browser.find_element("id", "query").send_keys(closed.get_attribute("data-number"))
+    browser.find_element("css selector", "#search button").click()
+    assert text(browser, "anchor-name") == before
+    assert "can be opened" in browser.find_element("id", "query").get_attribute("validationMessage")
+    assert complaints(browser) == []

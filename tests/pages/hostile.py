@@ -49,7 +49,8 @@ def hostile_study(results: Path) -> Study:
             }
             metrics = {
                 "experiment": experiment, "seed": seed, "stage": 2, "eval": "linear", "evaluation": {"name": "linear"},
-                "metrics": {"top1": score}, "units": {"top1": {"unit": "%", "better": "higher"}}, "details": details, "protocol": {"data": "digits", "folder": HOSTILE},
+                "metrics": {"top1": score}, "units": {"top1": {"unit": "%", "better": "higher"}}, "details": details, "protocol": {"data": "digits", "folder": HOSTILE, "test_images": 8},
+                "answers": {},
             }  # fmt: skip
             put("metrics", f"{run}/evals/linear/stage-2/metrics.json", json.dumps(metrics))
             put("graphs", f"{run}/graph/stage-2/summary.json", json.dumps({"measures": {"mutual_share": score / 100}}))

@@ -76,9 +76,13 @@ def test_names_of_strangers_come_through_the_pages(study):
     assert page.texts["summary"][0] == LINE, "a published table's title"
     assert LEFT_OUT in page.texts["p"]
     assert page.texts["td"].count(LINE) == 1 + 2 + 4, "a published method, a class of two experiments, the device of four runs"
-    assert other.texts["h1"] == [f"{LINE}: comparison"] and LINE in other.texts["h3"] and f"stem {LINE}" in other.texts["th"]
+    assert (
+        other.texts["h1"] == [f"{LINE}: comparison"]
+        and f"{LINE} (n = 8 test images)" in other.texts["h3"]
+        and f"stem {LINE}" in other.texts["th"]
+    )
     labels = [attributes["aria-label"] for attributes in other.attributes["figure"]]
-    assert f"{HOSTILE} (r) against layer: 0 stem {HOSTILE}, 1 layer1" in labels
+    assert f"{HOSTILE} (r, n = 8) against layer: 0 stem {HOSTILE}, 1 layer1" in labels
 
 
 def test_names_of_strangers_come_through_the_tables(study):
@@ -89,11 +93,12 @@ def test_names_of_strangers_come_through_the_tables(study):
     assert [line["method"] for line in lines] == [HOSTILE, "a", "b"]
     views = [row["value"] for row in csv.DictReader(numbers.splitlines()) if row["metric"] == "views"]
     assert views == ["20"] * 4, "a whole number is written as one"
-    assert text.splitlines()[0] == LINE and len(text.splitlines()) == 1 + 2 + 2 + 1
+    assert text.splitlines()[0] == LINE and len(text.splitlines()) == 1 + 2 + 2 + 1 + 2, "and what the tests say"
     headings = [line for line in markdown.splitlines() if line.startswith("#")]
-    assert len(headings) == 2 and headings[0] == headings[1] and len(markdown.splitlines()) == 2 + 4 + 2 + 1 + 2 + 5 + 2
+    assert len(headings) == 2 and headings[0] == headings[1] and len(markdown.splitlines()) == 2 + 4 + 2 + 4 + 1 + 2 + 5 + 2
     assert markdown.splitlines()[-1] == markdown_text(LEFT_OUT)
-    assert [line for line in latex.splitlines() if line.startswith("%")] == [f"% {LINE}", f"% {LEFT_OUT}"]
+    comments = [line for line in latex.splitlines() if line.startswith("%")]
+    assert comments[-2:] == [f"% {LINE}", f"% {LEFT_OUT}"] and [f"% {line}" for line in text.splitlines()[-3:]] == comments[:-2]
 
 
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
@@ -107,8 +112,8 @@ def test_what_was_not_made_is_listed_with_its_reason(study):
     assert after["tables"] == before["tables"] and "not_made" not in before["csv"]
     rows = [row for row in csv.DictReader(after["csv"].splitlines(keepends=True)) if row["not_made"]]
     assert [tuple(row.values()) for row in rows] == [
-        ("a", "1", "2", "svm", "", "", HOSTILE),
-        ("b", "0", "", "positives", "", "", "few images"),
+        ("a", "1", "2", "svm", "", "", "", "", "", HOSTILE),
+        ("b", "0", "", "positives", "", "", "", "", "", "few images"),
     ]
     for name, start in (("table", NOT_MADE), ("markdown", f"\n## {NOT_MADE}"), ("latex", f"\n% {NOT_MADE}")):
         assert after[name].startswith(before[name] + start) and after[name].count("few images") == 1, name

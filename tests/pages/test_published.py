@@ -24,6 +24,7 @@ def metrics(plugin, values, data="imagenet", stage=800, **options):
     return {
         "experiment": "a", "stage": stage, "eval": plugin, "evaluation": {"name": plugin, **options},
         "metrics": values, "protocol": {"data": data, "test_images": IMAGES.get(data, 360)},
+        "answers": {"top1": "", "top5": ""} if "top1" in values or "top5" in values else {},
     }  # fmt: skip
 
 
@@ -153,11 +154,17 @@ def test_as_a_table_and_as_csv():
     table = published.as_table(paper, rows)
     assert all(len(row) == len(table.header) for row in table.rows) and len(table.rows) == 22 and table.ours == {21}
     ours = dict(zip(table.header, table.rows[-1], strict=True))
-    assert ours["method"] == "ours: a" and ours["minus published"] == "imagenet_top1 +0.30 (InvP ResNet-50)"
-    assert ours["imagenet_top1"] == "68.00 ± 0.71" and ours["places205_top1"] == "-"
-    assert dict(zip(table.header, table.rows[-3], strict=True))["imagenet_top1"] == "67.7"
+    assert ours["method"] == "ours: a" and ours["minus published"] == "imagenet_top1 +0.3 (InvP ResNet-50)"
+    imagenet, places = "imagenet_top1 (n = 50,000)", "places205_top1 (n = 20,500)"
+    assert ours[imagenet] == "68.00 ± 0.71 [67.59, 68.41]" and ours[places] == "-"
+    assert dict(zip(table.header, table.rows[-3], strict=True))[imagenet] == "67.7"
     assert "| ours: a |" in markdown(table.header, table.rows) and r"imagenet\_top1" in latex(table.header, table.rows)
     lines = published.csv_rows("t", rows)
     assert lines[0] == {"table": "t", "source": "published", "method": "Supervised", "column": "imagenet_top1", "value": 75.9}
-    assert lines[-1]["value"] == 68.0 and lines[-1]["seeds"] == 2 and lines[-1]["deviation"] == pytest.approx(0.5**0.5)
+    assert (
+        lines[-1]["value"] == 68.0
+        and lines[-1]["seeds"] == 2
+        and lines[-1]["images"] == 50000
+        and lines[-1]["deviation"] == pytest.approx(0.5**0.5)
+    )
     assert lines[-1]["difference"] == pytest.approx(0.3) and set(lines[-1]) == set(published.CSV_HEADER)

@@ -1,15 +1,17 @@
-"""Tables: which cells are the best, and that any text comes out of Markdown, LaTeX and plain text as it went in."""
+"""Tables: which cells are marked, how they are printed, and that any text comes out of Markdown, LaTeX and plain text as it went in."""
 
 import re
 
+import numpy as np
 import pytest
 from hostile import HOSTILE
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from markdown_it import MarkdownIt
 
-from invp.pages.numbers import Estimate, Number, Numbers
-from invp.pages.tables import LATEX, aligned, best_rows, latex, latex_text, markdown, markdown_text, one_line, study_table
+from invp.data.answers import packed
+from invp.pages.numbers import Number, Numbers
+from invp.pages.tables import LATEX, aligned, latex, latex_text, markdown, markdown_text, one_line, study_table
 from invp.plumbing.metrics import PERCENT, Metric
 
 texts = some.text(some.characters(codec="utf-8", exclude_characters="\0"), max_size=12) | some.text(
@@ -17,40 +19,46 @@ texts = some.text(some.characters(codec="utf-8", exclude_characters="\0"), max_s
 )
 
 
-def estimates(*means):
-    return [None if mean is None else Estimate(mean, 0.0, 2) for mean in means]
-
-
-def test_the_best_of_a_column():
-    assert best_rows(estimates(3.25, None, 4.5), "higher") == {2}
-    assert best_rows(estimates(3.25, None, 4.5), "lower") == {0} and best_rows(estimates(3.25, 4.5), "") == set()
-    assert best_rows(estimates(98.331, 98.334, 90.0), "higher") == {0, 1}, "both are shown as 98.33"
-    assert best_rows(estimates(1.0), "higher") == set(), "one row is not the best of anything"
-    assert best_rows(estimates(None, None), "higher") == set() and best_rows(estimates(float("nan"), 2.0), "higher") == set()
-
-
-def test_the_best_of_a_study_are_marked_but_for_what_training_cost():
+def study(scores: dict[str, list[float]], column: str, **options) -> tuple[dict, Numbers]:
+    """Experiments trained for two epochs with scores of the seeds 0, 1, ... in a column."""
     section = {
-        "experiments": ["7", "b"], "columns": ["knn.top1", "training.seconds"], "seeds": [0],
-        "loaded": {"7": {"objective": "invp", "stages": [2]}, "b": {"objective": "invp", "stages": [0]}},
+        "experiments": list(scores), "columns": [column], "seeds": list(range(max(map(len, scores.values())))), "reference": "",
+        "loaded": {name: {"objective": "invp", "stages": [2]} for name in scores},
     }  # fmt: skip
-    rows = [Number("7", 0, 2, "knn", "top1", 80.5), Number("b", 0, 0, "knn", "top1", 90.5)]
-    table = study_table(section, Numbers([*rows, Number("7", 0, 2, "training", "seconds", 9.0)], {"knn.top1": PERCENT}))
-    assert table.header == ["experiment", "objective", "epochs", "seeds", "knn.top1", "training.seconds"]
-    assert table.rows == [["7", "invp", "2", "1", "80.50", "9"], ["b", "-", "0", "1", "90.50", "-"]]
-    assert table.best == {(1, 4)}, "an experiment that is named by a number is no number"
+    source, metric = column.split(".")
+    rows = [Number(name, seed, 2, source, metric, value) for name, values in scores.items() for seed, value in enumerate(values)]
+    return section, Numbers(rows, **options)
 
 
-def test_less_is_better_where_the_metric_says_so_and_other_data_sets_are_not_ranked():
-    section = {
-        "experiments": ["a", "b"], "columns": ["statistics.overlap", "knn.top1"], "seeds": [0],
-        "loaded": {name: {"objective": "invp", "stages": [2]} for name in "ab"},
-    }  # fmt: skip
-    rows = [Number(n, 0, 2, "statistics", "overlap", v) for n, v in (("a", 0.2), ("b", 0.6))]
-    rows += [Number(n, 0, 2, "knn", "top1", v) for n, v in (("a", 20.0), ("b", 60.0))]
+def test_what_no_test_supports_is_not_bold():
+    units = {"knn.top1": PERCENT}
+    section, numbers = study({"a": [98.0], "b": [97.0]}, "knn.top1", units=units)
+    assert study_table(section, numbers).best == set(), "one seed, and no answers to compare"
+    section, numbers = study({"a": [98.0, 98.1, 98.2], "b": [97.9, 98.1, 98.0], "c": [50.0, 51.0, 52.0]}, "knn.top1", units=units)
+    assert study_table(section, numbers).best == set(), "a and b are not told apart"
+    section, numbers = study({"a": [98.0, 98.1, 98.2], "b": [90.0, 90.1, 90.2], "c": [50.0, 51.0, 52.0]}, "knn.top1", units=units)
+    assert study_table(section, numbers).best == {(0, 4)}
+
+
+def test_less_is_better_where_the_metric_says_so_and_other_data_sets_and_costs_are_not_ranked():
+    scores = {"a": [0.20, 0.21, 0.22], "b": [0.60, 0.61, 0.63]}
     units = {"statistics.overlap": Metric("share", "lower"), "knn.top1": PERCENT}
-    data = {("a", "knn"): "digits", ("b", "knn"): "cifar10", ("a", "statistics"): "digits", ("b", "statistics"): "digits"}
-    assert study_table(section, Numbers(rows, units, data)).best == {(0, 4)}
+    assert study_table(*study(scores, "statistics.overlap", units=units)).best == {(0, 4)}
+    data = {("a", "knn"): "digits", ("b", "knn"): "cifar10"}
+    assert study_table(*study(scores, "knn.top1", units=units, data=data)).best == set()
+    assert study_table(*study(scores, "training.seconds")).best == set()
+
+
+def test_the_header_has_n_and_a_column_keeps_its_decimals():
+    images = {("7", "knn"): 360, ("b", "knn"): 360}
+    right = packed(np.arange(360) < 270)
+    section, numbers = study({"7": [75.0], "b": [75.27777]}, "knn.top1", units={"knn.top1": PERCENT}, images=images,
+                             right={("7", 0, 2, "knn.top1"): right})  # fmt: skip
+    section["columns"].append("training.seconds")
+    section["loaded"]["b"]["stages"] = [0, 2]
+    table = study_table(section, numbers)
+    assert table.header == ["experiment", "objective", "epochs", "seeds", "knn.top1 (n = 360)", "training.seconds"]
+    assert table.rows == [["7", "invp", "2", "1", "75.0 [70.3, 79.2]", "-"], ["b", "invp", "2", "1", "75.3", "-"]]
 
 
 def rendered(source: str, name: str) -> list[str]:

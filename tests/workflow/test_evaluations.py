@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from invp.data.answers import unpacked
 from invp.data.shards import Shards
 from invp.plumbing.config import plugin_options
 from invp.plumbing.plugins import load_plugin, plugin_names
@@ -101,6 +102,11 @@ def test_every_plugin_was_run_and_has_a_protocol_card(project):
         assert {"kind", "data", "trained_on", "network", "epoch", "seed"} <= set(content["protocol"]), content["eval"]
         assert all(each in content["protocol"]["differs"] for each in load_plugin("evals", content["evaluation"]["name"]).DIFFERS)
         assert content["record"]["section"]["evaluation"] == content["evaluation"] and content["metrics"]
+        classifies = content["evaluation"]["name"] in ("knn", "linear", "linear_blocks", "semi_supervised", "transfer")
+        assert bool(content["answers"]) == classifies, content["eval"]
+        for name, text in content["answers"].items():
+            right = unpacked(text, content["protocol"]["test_images"])
+            assert 100 * right.mean() == pytest.approx(content["metrics"][name])
     assert "0 faults" in project.invp("verify")
 
 
@@ -117,7 +123,7 @@ def test_detection_rises_from_zero_and_the_others_from_chance(project):
 def test_every_blocks_probe_is_there_and_a_chosen_column_is_printed(project):
     found = result(project, "linear-blocks")
     assert found["metrics"]["top1"] > 60 and len(found["details"]["blocks"]) == 4
-    assert f"{found['metrics']['top1_stem']:.2f}" in (project.folder / PAGES / "summary.txt").read_text()
+    assert f" {found['metrics']['top1_stem']:.1f} [" in (project.folder / PAGES / "summary.txt").read_text()
 
 
 def test_few_labels_are_listed(project):

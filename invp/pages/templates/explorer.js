@@ -17,6 +17,7 @@ const KEPT_AS = "* marks what the loss takes, by the objective's rule on the gra
 const data = JSON.parse(byId("data").textContent);
 const numbers = unpacked(data.numbers, Int32Array); // place -> number
 const labels = unpacked(data.labels, Int32Array); // place -> index of its class, or -1
+const opened = unpacked(data.opened, Uint8Array); // place -> 1 if all its neighbours and positives are shown
 const placeOf = new Map(Array.from(numbers, (number, place) => [number, place]));
 const stages = data.stages.map((stage) => ({
   ...stage,
@@ -37,7 +38,7 @@ let stageIndex = stages.length - 1;
 let onlyClass = -1; // the class that the map shows alone, or -1
 // Walks may have been kept of a few images only: the page opens at the first of them.
 const firstWithWalk = labels.findIndex((_, place) => hasWalk(place));
-let anchor = Math.max(0, firstWithWalk);
+let anchor = firstWithWalk < 0 ? opened.indexOf(1) : firstWithWalk;
 const earlierAnchors = [];
 
 function byId(id) {
@@ -64,11 +65,12 @@ function hasWalk(place) {
   return offsets[place + 1] > offsets[place];
 }
 
-/** The anchor's neighbours that are shown, the nearest first, as {place, similarity}. */
+/** The anchor's neighbours, the nearest first, as {place, similarity}. */
 function neighboursOfAnchor() {
   const { k, neighbours, similarities } = stages[stageIndex];
   const found = [];
   for (let entry = anchor * k; entry < (anchor + 1) * k; entry++) {
+    // An approximate search may have found fewer than k.
     if (neighbours[entry] >= 0) found.push({ place: neighbours[entry], similarity: similarities[entry] });
   }
   return found;
@@ -89,9 +91,18 @@ function walkOfAnchor() {
   return found.sort((one, other) => other.similarity - one.similarity);
 }
 
-/** The places that the legend's choice of a class leaves. */
+/** The places that can be opened and that the legend's choice of a class leaves. */
 function placesOfChosenClass() {
-  return Array.from(labels.keys()).filter((place) => onlyClass < 0 || labels[place] === onlyClass);
+  const left = (place) => onlyClass < 0 || labels[place] === onlyClass;
+  return Array.from(labels.keys()).filter((place) => opened[place] && left(place));
+}
+
+/** The next place that can be opened, `step` (1 or -1) after the anchor and on. */
+function nextPlace(step) {
+  let place = anchor;
+  do place = (place + step + data.shown) % data.shown;
+  while (!opened[place]);
+  return place;
 }
 
 // ---- The anchor and its lists
@@ -124,6 +135,8 @@ function tile({ place, similarity, chosen }) {
     className(labels[place]),
     make("small", {}, similarity.toFixed(3) + (chosen ? "*" : "")),
   );
+  button.disabled = !opened[place];
+  if (button.disabled) button.title = "Shown as a neighbour only: not all of its own neighbours are in the sample";
   button.addEventListener("click", () => choose(place));
   return button;
 }
@@ -140,13 +153,11 @@ function shareOfClass(images) {
   const labelled = images.filter(({ place }) => labels[place] >= 0);
   if (!labelled.length) return "";
   const same = labelled.filter(({ place }) => labels[place] === labels[anchor]);
-  return `${Math.round((100 * same.length) / labelled.length)} % of the anchor's class`;
+  return `${same.length} of ${labelled.length} of the anchor's class`;
 }
 
 function neighbourList(neighbours) {
-  const missing = stages[stageIndex].k - neighbours.length;
-  const notes = [shareOfClass(neighbours), missing ? `${missing} more lie outside the sample shown` : ""];
-  return list("neighbours", `${neighbours.length} nearest neighbours`, notes.filter(Boolean).join("; "), neighbours);
+  return list("neighbours", `${neighbours.length} nearest neighbours`, shareOfClass(neighbours), neighbours);
 }
 
 /** A list for each step of the walk, and the positives that the loss takes and leaves. */
@@ -165,7 +176,7 @@ function walkLists(walk) {
   const title = `${data.kinds.chosen}: the loss takes ${chosen.length} of ${walk.length}, ${data.kinds.rule}`;
   const notes = [shareOfClass(chosen), KEPT_AS];
   lists.push(list("chosen", title, notes.filter(Boolean).join("; "), chosen.slice(0, MOST_CHOSEN)));
-  const rest = left.length ? `the loss leaves ${left.length}` : "none, the loss takes all that are shown";
+  const rest = left.length ? `the loss leaves ${left.length}` : "none, the loss takes all";
   lists.push(list("left", `${data.kinds.left}: ${rest}`, shareOfClass(left), left.slice(0, MOST_CHOSEN)));
   return lists;
 }
@@ -241,7 +252,8 @@ function drawMap() {
   pen.clearRect(0, 0, canvas.width, canvas.height);
   for (let place = 0; place < data.shown; place++) {
     const [x, y] = pointOf(place);
-    pen.globalAlpha = onlyClass < 0 || labels[place] === onlyClass ? 0.75 : 0.07;
+    const clear = opened[place] ? 0.75 : 0.2;
+    pen.globalAlpha = onlyClass < 0 || labels[place] === onlyClass ? clear : 0.07;
     pen.fillStyle = colour(labels[place]);
     pen.fillRect(x - 3.5, y - 3.5, 7, 7);
   }
@@ -277,9 +289,16 @@ function chooseNearest(event) {
 
 function drawAbout() {
   const total = data.total.toLocaleString();
-  const sample = `a seeded sample of ${data.shown.toLocaleString()} of ${total} images is shown.`;
-  const rows = data.total > data.shown ? `rows; ${sample}` : `rows of all ${total} images.`;
+  const anchors = opened.reduce((sum, each) => sum + each, 0).toLocaleString();
+  const sample =
+    `rows; of ${total} images, ${data.shown.toLocaleString()} are shown: seeded anchors with all their neighbours and ` +
+    `positives of every stage. The ${anchors} of which no neighbour is missing can be opened; the others are faint.`;
+  const rows = data.total > data.shown ? sample : `rows of all ${total} images.`;
   byId("about").textContent = `Principal axes of the ${rows} Click selects the nearest image.`;
+  const walked = data.walked
+    ? `; positives are of the ${data.walked.toLocaleString()} anchors whose walks were kept`
+    : "";
+  byId("measures-of").textContent = `Of the whole graph, n = ${total} images${walked}.`;
 }
 
 // ---- The measures
@@ -374,12 +393,12 @@ function fillSuggestions() {
   byId("classes").replaceChildren(...values.map((value) => make("option", { value })));
 }
 
-/** The place of the image of this number, or of the first one of this class; undefined if none is shown. */
+/** The place of the image of this number, or of the first one of this class; undefined if none can be opened. */
 function searched(text) {
-  if (/^\d+$/.test(text) && placeOf.has(Number(text))) return placeOf.get(Number(text));
+  if (/^\d+$/.test(text) && opened[placeOf.get(Number(text))]) return placeOf.get(Number(text));
   const wanted = text.replace(/^class\s+/i, "").toLowerCase();
   const label = data.classes.findIndex((name) => name.toLowerCase() === wanted);
-  const first = label < 0 ? -1 : labels.indexOf(label);
+  const first = label < 0 ? -1 : labels.findIndex((each, place) => each === label && opened[place]);
   return first < 0 ? undefined : first;
 }
 
@@ -388,15 +407,15 @@ function search(event) {
   const query = byId("query");
   const place = searched(query.value.trim());
   if (place !== undefined) choose(place);
-  query.setCustomValidity(place === undefined ? "No image of this number or class is shown" : "");
+  query.setCustomValidity(place === undefined ? "No image of this number or class can be opened" : "");
   query.reportValidity();
 }
 
 const KEYS = {
   "[": () => showStage(stageIndex - 1),
   "]": () => showStage(stageIndex + 1),
-  ArrowLeft: () => choose((anchor + data.shown - 1) % data.shown),
-  ArrowRight: () => choose((anchor + 1) % data.shown),
+  ArrowLeft: () => choose(nextPlace(-1)),
+  ArrowRight: () => choose(nextPlace(1)),
   Backspace: goBack,
   r: chooseRandom,
   "/": (event) => {
@@ -416,7 +435,8 @@ function followAddress() {
   const address = new URLSearchParams(location.hash.slice(1));
   const index = stages.findIndex((stage) => String(stage.epoch) === address.get("stage"));
   if (index >= 0) stageIndex = index;
-  anchor = placeOf.get(Number(address.get("image") ?? Number.NaN)) ?? anchor;
+  const place = placeOf.get(Number(address.get("image") ?? Number.NaN));
+  if (opened[place]) anchor = place;
 }
 
 byId("stage").max = stages.length - 1;

@@ -1,0 +1,72 @@
+"""The report's plots and scores by class."""
+
+import json
+
+import pytest
+from matplotlib.figure import Figure
+from scipy.stats import binomtest
+
+from invp.pages import report
+from invp.pages.numbers import Number, Numbers
+from invp.pages.plots import line_plot
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[tuple]:
+    """What `line_plot` was asked to draw."""
+    calls: list[tuple] = []
+    monkeypatch.setattr(report, "line_plot", lambda *arguments: calls.append(arguments) or arguments[2])
+    return calls
+
+
+def curves(folder, name: str, rows: list[dict]):
+    path = folder / name / "seed-0/pretrain/stage-2/metrics.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(f"{json.dumps({'epoch': epoch, **row})}\n" for epoch, row in enumerate(rows, 1)))
+    return path
+
+
+def test_the_loss_plot_compares_the_instance_loss_and_marks_the_ramp(tmp_path, drawn):
+    objectives = {
+        "a": {"name": "invp", "ramp": "binary", "ramp_epoch": 1}, "late": {"name": "invp", "ramp": "gaussian", "ramp_epoch": 9},
+        "none": {"name": "invp", "ramp": "constant", "ramp_epoch": 1}, "b": {"name": "instance_discrimination"}, "r": {"name": "rotation"},
+    }  # fmt: skip
+    paths = [
+        curves(tmp_path, name, [{"loss": 9.0, "loss_instance": 5.0}, {"loss": 12.0, "loss_instance": 4.0}]) for name in objectives
+    ]
+    paths[-1].write_text('{"epoch": 1, "loss": 1.4}\n')
+    section = {
+        "experiments": list(objectives), "seeds": [0],
+        "loaded": {name: {"objective_options": options, "stages": [2]} for name, options in objectives.items()},
+    }  # fmt: skip
+    assert report.loss_plots(section, {"curves": paths}) == ["instance loss, nats, seed 0", "loss of rotation, seed 0"]
+    series, _, _, marks = drawn[0]
+    assert series == {name: [(1, 5.0), (2, 4.0)] for name in ("a", "late", "none", "b")}
+    assert marks == {"L_inv joins at full weight after epoch 1": 1}, "of a; that of `late` is not reached, `none` has no ramp"
+    assert drawn[1][0] == {"r": [(1, 1.4)]}, "a loss of another kind is beside no other"
+
+
+def test_a_measure_that_equals_another_in_every_graph_is_drawn_once(drawn):
+    section = {"experiments": ["a"], "loaded": {"a": {"stages": [1, 2]}}}
+    values = {"same_class_share": (0.5, 0.6), "neighbour_quality": (0.5, 0.6), "mutual_share": (0.5, 0.7)}
+    rows = [Number("a", 0, stage + 1, "graph", name, v) for name, own in values.items() for stage, v in enumerate(own)]
+    assert report.graph_plots(section, Numbers(rows)) == ["same-class share of edges", "share of mutual edges"]
+
+
+@pytest.mark.parametrize("count", [2, 13])
+def test_names_of_curves_hide_none(count, monkeypatch):
+    figures, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *rest, **options: (figures.append(self), save(self, *rest, **options)))
+    line_plot({f"experiment-{i}": [(0, i), (1, i)] for i in range(count)}, "epoch", "loss", {"a mark": 0.5})
+    (figure,) = figures
+    legend, axes = figure.legends[0].get_window_extent(), figure.axes[0].get_tightbbox()
+    assert len(figure.legends[0].get_texts()) == count + 1
+    assert legend.y1 <= axes.y0 and legend.y0 >= 0 and axes.height > 100
+
+
+def test_scores_by_class_have_n_and_an_interval():
+    rows = report.class_accuracies(["cat", "dog", "none"], [[36, 1, 0], [5, 35, 0], [0, 0, 0]])
+    low, high = binomtest(36, 37).proportion_ci(method="wilson")
+    key = "accuracy in % [95 % interval]"
+    assert rows[0] == {"class": "cat", "n": 37, "right": 36, key: f"97 [{100 * low:.0f}, {100 * high:.0f}]"}
+    assert rows[1]["n"] == 40 and rows[1][key].startswith("88 [") and rows[2] == {"class": "none", "n": 0, "right": 0, key: None}
