@@ -26,7 +26,7 @@ from invp.plumbing.experiments import load_study
 from invp.plumbing.files import read_json, read_table
 from invp.plumbing.golden import FOLDER
 from invp.plumbing.jobs import Job
-from invp.plumbing.plugins import load_plugin
+from invp.plumbing.plugins import constants, load_plugin
 
 SHORT = 6  # numbers of a list that are kept one by one; of a longer list its length and two means
 FILES = {
@@ -162,9 +162,10 @@ class Golden:
             }
         assert step == "evaluate", step
         dataset = experiment["evaluation_datasets"][w["eval"]]
-        needs = load_plugin("evals", experiment["evaluations"][w["eval"]]["name"]).NEEDS
-        read = checkpoint if needs == "encoder" else {split: features([stage], dataset, split) for split in ("train", "test")}
-        return read | {f"{split}_data": manifest(dataset, split) for split in ("train", "test")}
+        stated = constants("evals", experiment["evaluations"][w["eval"]]["name"])
+        splits = stated.get("SPLITS", ("train", "test"))
+        read = checkpoint if stated["NEEDS"] == "encoder" else {split: features([stage], dataset, split) for split in splits}
+        return read | {f"{split}_data": manifest(dataset, split) for split in splits}
 
 
 def _prepared(folder: Path) -> dict:

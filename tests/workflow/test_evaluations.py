@@ -23,6 +23,7 @@ evaluations:
   svm: {dataset: {name: voc2007, classes: ["0", "1"]}, costs: [0.1, 1.0]}
   embedding-statistics: {}
   clusters: {tries: 2}
+  ranks: {viewed: 40, views: 4}
   semi-1pct: {name: semi_supervised, share: 0.01, batch_size: 10, epochs: 5}
   semi-10pct: {name: semi_supervised, share: 0.1, batch_size: 32, epochs: 5, learning_rate: 0.01}
   transfer:
@@ -178,7 +179,7 @@ def test_under_the_profile_of_a_cluster_jobs_without_a_gpu_ask_for_none(project)
     on_gpu, on_cpu, part = ("evaluate", True, "gpu"), ("evaluate_on_cpu", False, "cpu"), ("evaluate_part", True, "gpu")
     assert asked == {
         **dict.fromkeys(("knn", "svm", "embedding-statistics", "clusters"), {on_cpu}),
-        **dict.fromkeys(("linear", "linear-blocks", "semi-1pct", "semi-10pct", "detection"), {on_gpu}),
+        **dict.fromkeys(("linear", "linear-blocks", "ranks", "semi-1pct", "semi-10pct", "detection"), {on_gpu}),
         "transfer": {on_gpu, part},
         "layer-readout": {on_cpu, part},
     }
