@@ -142,7 +142,7 @@ def test_who_uses_a_gpu():
         **{f"default-{name}": {"name": name} for name in plugin_names("evals")}, five={"name": "detection", "trials": 5}
     )["loaded"]["smoke-invp"]["evaluations"]
     without = {name for name, each in options.items() if not uses_gpu({"evaluation": each})}
-    quick = {"knn", "clusters", "svm", "embedding_statistics", "layer_readout"}
+    quick = {"knn", "clusters", "svm", "low_shot_svm", "embedding_statistics", "layer_readout"}
     assert without == {"knn", "five", *(f"default-{name}" for name in quick)}
 
 

@@ -21,6 +21,7 @@ evaluations:
   linear: {epochs: 5}
   linear-blocks: {epochs: 3, learning_rates: [0.1, 0.3], weight_decays: [0.0]}
   svm: {dataset: {name: voc2007, classes: ["0", "1"]}, costs: [0.1, 1.0]}
+  low-shot-svm: {shots: [1, 4], draws: 2}
   embedding-statistics: {}
   clusters: {tries: 2}
   ranks: {viewed: 40, views: 4}
@@ -178,7 +179,7 @@ def test_under_the_profile_of_a_cluster_jobs_without_a_gpu_ask_for_none(project)
             asked.setdefault(evaluation[1], set()).add((block.split(":")[0], "gpu=1" in resources[1], partition))
     on_gpu, on_cpu, part = ("evaluate", True, "gpu"), ("evaluate_on_cpu", False, "cpu"), ("evaluate_part", True, "gpu")
     assert asked == {
-        **dict.fromkeys(("knn", "svm", "embedding-statistics", "clusters"), {on_cpu}),
+        **dict.fromkeys(("knn", "svm", "low-shot-svm", "embedding-statistics", "clusters"), {on_cpu}),
         **dict.fromkeys(("linear", "linear-blocks", "ranks", "semi-1pct", "semi-10pct", "detection"), {on_gpu}),
         "transfer": {on_gpu, part},
         "layer-readout": {on_cpu, part},
