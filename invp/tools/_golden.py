@@ -233,7 +233,9 @@ def _evaluated(folder: Path) -> dict:
 
 
 def _drawn(folder: Path) -> dict:
-    return read_json(folder / "figure.json")["data"]
+    """The data behind a figure, but for the places of t-SNE, which any rounding changes altogether."""
+    data = read_json(folder / "figure.json")["data"]
+    return {name: value for name, value in data.items() if name != "places"}
 
 
 NUMBERS: dict[str, Callable[[Path], dict]] = {
