@@ -138,7 +138,7 @@ def test_the_papers_tables_are_beside_ours(project):
     assert lines[0].startswith("table,source,method") and sum(",ours," in line for line in lines) == 1
     assert "voc2007_map on 24 images, not 4,952" in text
     page = (project.folder / PAGES / "report.html").read_text()
-    assert "Beside the paper" in page and "ours: smoke-invp" in page and "Confusion" in page
+    assert "Beside published numbers" in page and "ours: smoke-invp" in page and "Confusion" in page
 
 
 def test_an_evaluations_option_reruns_that_evaluation(project):
