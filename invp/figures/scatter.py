@@ -48,6 +48,6 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     plain(axes)
     axes.set(xticks=[], yticks=[])
     what = f"{len(images):,} of {len(rows):,} test images, {len(chosen)} of {len(present)} classes"
-    figure.supxlabel(f"{what}. {LEGEND}", fontsize=7)
+    figure.supxlabel(f"{what}\n{LEGEND}", fontsize=7)
     save(figure, inputs, out)
     return {"images": images.tolist(), "labels": labels[images].tolist(), "places": np.round(places, 4).tolist()}

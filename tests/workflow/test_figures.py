@@ -230,7 +230,7 @@ def test_a_scatter_keeps_who_is_near_whom_and_says_what_it_does_not_keep(digits,
     places, labels = np.array(found["places"]), np.array(found["labels"])
     distances = ((places[:, None] - places) ** 2).sum(2) + np.diag(np.full(80, np.inf))
     assert (labels[distances.argsort(1)[:, :3]] == labels[:, None]).mean() > 0.9
-    assert below[0].startswith("80 of 360 test images, 4 of 10 classes. ") and "distances between islands" in below[0]
+    assert below[0].startswith("80 of 360 test images, 4 of 10 classes\n") and "distances between islands" in below[0]
     with pytest.raises(UserError, match="perplexity is 80, of 80 images; valid: less than the images"):
         scatter.draw(scatter.Config(images=80, perplexity=80), inputs, tmp_path)
 
