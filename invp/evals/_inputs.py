@@ -62,7 +62,7 @@ class EncoderInputs:
     encoder: "nn.Module"
     head: "nn.Module"
     train: Path
-    test: Path
+    test: Path | None  # None for an evaluation whose SPLITS leave it out
     classes: list[str]
     size: int
     mean: list[float]

@@ -30,7 +30,10 @@ class Config:
     """The first k and temperature give the metric `top1`; further ones are reported beside it."""
 
     k: list[int] = option(
-        [200], "neighbours that vote; all training images if they are fewer, which metric and protocol say", least=1, filled=True
+        [200, 10, 20, 100],
+        "neighbours that vote; all training images if they are fewer, which metric and protocol say",
+        least=1,
+        filled=True,
     )
     temperature: list[float] = option([0.07], "of the votes' weights", above=0, filled=True)
     features: str = option("embedding", "embedding: the head's output; feature: the encoder's", choices=("embedding", "feature"))

@@ -1,4 +1,4 @@
-"""The paper's tables with our numbers of the same data sets beside: the difference, and where protocols differ."""
+"""Published tables with our numbers of the same data sets beside: the difference, and where protocols differ."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ class Row:
     compared_with: str = ""  # the published row that ours is held against
     minus_published: dict[str, float] = field(default_factory=dict)  # differences to that row, by column
     measured: dict[str, "Measurement"] = field(default_factory=dict)  # what ours are made of, by column
-    differs_in: list[str] = field(default_factory=list)  # what of ours is not as in the paper
+    differs_in: list[str] = field(default_factory=list)  # what of ours is not as published
 
 
 class Measurement(NamedTuple):
@@ -80,7 +80,7 @@ def fitting_but_for_data(column: dict, metrics: list[dict], plugin: str) -> list
 
 
 def published_rows(table: dict) -> list[dict]:
-    """The rows of one of the paper's tables, by column name."""
+    """The rows of a published table, by column name."""
     return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
 
 
@@ -129,7 +129,7 @@ def our_row(table: dict, name: str, experiment: dict, metrics: list[dict]) -> Ro
 
 
 def tables_with_ours(section: dict, published: dict, metrics: list[dict]) -> dict[str, tuple[dict, list[Row]]]:
-    """The paper's tables in which the study has a number: each with its rows, the published ones first."""
+    """The published tables in which the study has a number: each with its rows, the published ones first."""
     result = {}
     for key, table in published.items():
         ours = []
@@ -147,7 +147,7 @@ def tables_with_ours(section: dict, published: dict, metrics: list[dict]) -> dic
 
 
 def left_out(published: dict, shown: dict, metrics: list[dict]) -> list[str]:
-    """A sentence for each of the paper's tables that is not among those `shown`, though the study has a number of its kind: the data
+    """A sentence for each published table that is not among those `shown`, though the study has a number of its kind: the data
     sets that it would need."""
     sentences = []
     for key, table in published.items():
@@ -160,11 +160,11 @@ def left_out(published: dict, shown: dict, metrics: list[dict]) -> list[str]:
 
 
 def as_table(table: dict, rows: list[Row]) -> Table:
-    """One of the paper's tables as text; ours are named so, with the difference to a published row."""
+    """A published table as text; ours are named so, with the difference to a published row."""
     described = [column for column in table["columns"] if column in DESCRIPTIVE and column != "params_millions"]
     columns = list(table["measured"])
     official = {key: f"{key} (n = {c['test_images']:,})" if "test_images" in c else key for key, c in table["measured"].items()}
-    result = Table(["method", *described, *official.values(), "minus published", "differs from the paper in"], [])
+    result = Table(["method", *described, *official.values(), "minus published", "differs from the published in"], [])
     for number, row in enumerate(rows):
         texts = ["-" if row.described.get(column) is None else str(row.described[column]) for column in described]
         if row.ours:
@@ -183,7 +183,7 @@ def as_table(table: dict, rows: list[Row]) -> Table:
 
 
 def csv_rows(key: str, rows: list[Row]) -> list[dict]:
-    """A row a number of one of the paper's tables, by CSV_HEADER; what is not known is left out."""
+    """A row a number of a published table, by CSV_HEADER; what is not known is left out."""
     result = []
     for row in rows:
         for column, value in row.values.items():

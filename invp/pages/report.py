@@ -19,6 +19,8 @@ GRAPH_MEASURES = {
     "neighbour_quality": "neighbour quality (10 nearest)",
     "overlap_with_previous": "overlap with the stage before",
     "mutual_share": "share of mutual edges",
+    "rankme": "RankMe of the graph's rows",
+    "uniformity": "uniformity of the graph's rows",
 }
 
 

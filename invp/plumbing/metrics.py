@@ -14,7 +14,7 @@ class Metric(NamedTuple):
 PERCENT = Metric("%", "higher")
 SHARE = Metric("share", "higher")
 CORRELATION = Metric("r", "higher")
-# Measures of a neighbour graph, by the names of summary.json. How a graph hangs together is neither good nor bad.
+# Measures of a neighbour graph and of its rows, by the names of summary.json. How they hang together, or spread, is neither good nor bad.
 GRAPH = {
     "same_class_share": SHARE,
     "neighbour_quality": SHARE,
@@ -23,6 +23,8 @@ GRAPH = {
     "recall": SHARE,
     "positives_per_anchor": Metric("images", ""),
     "anchors_with_chosen_and_other": Metric("images", ""),
+    "rankme": Metric("dimensions", ""),
+    "uniformity": Metric("", ""),
     "mutual_share": Metric("share", ""),
     "overlap_with_previous": Metric("share", ""),
     "never_a_neighbour": Metric("share", ""),

@@ -84,9 +84,9 @@ def _needed_splits(study: dict) -> dict[str, dict[str, str]]:
     needed: dict[str, dict[str, str]] = {}
     for name, experiment in study["loaded"].items():
         needed.setdefault(experiment["dataset_id"], {}).setdefault("train", name)
-        for entry in experiment["evaluations"]:
+        for entry, options in experiment["evaluations"].items():
             splits = needed.setdefault(experiment["evaluation_datasets"][entry], {})
-            for split in ("train", "test"):
+            for split in constants("evals", options["name"]).get("SPLITS", ("train", "test")):
                 splits.setdefault(split, f"evaluations.{entry} of {name}")
         for entry, options in experiment["figures"].items():
             if {"features", "objective"} & set(constants("figures", options["name"])["NEEDS"]):

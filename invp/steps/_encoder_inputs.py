@@ -21,7 +21,7 @@ def read(job: Job, takes_multi_label: bool) -> EncoderInputs:
         encoder=encoder,
         head=head,
         train=train.parent,
-        test=test.parent,
+        test=test.parent if test else None,
         classes=classes,
         size=options["size"],
         mean=options["mean"],

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from invp.core.graph_measures import class_confusion, measures, shares_by_kind
+from invp.core.ranks import ROWS, rankme, uniformity
 from invp.data.tables import Rows, fixed_size_list, labels_of, matrix, unit_rows
 from invp.plumbing.config import instance
 from invp.plumbing.errors import UserError
@@ -158,6 +159,12 @@ def positive_measures(pairs: dict[str, np.ndarray], labels: np.ndarray, rows: np
     return result
 
 
+def spread(rows: np.ndarray, seed: int) -> dict[str, float]:
+    """How unit rows (NxD) lie on the sphere, of a seeded sample: these measures need neither labels nor neighbours."""
+    sample = rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:ROWS])]
+    return {"rankme": rankme(sample), "uniformity": uniformity(sample)}
+
+
 def run(job: Job) -> None:
     """Writes knn.arrow, positives.arrow and summary.json of a stage."""
     section, out = job.section, job.outputs["knn"].parent
@@ -176,7 +183,7 @@ def run(job: Job) -> None:
         summary["recall"] = recall_of(neighbours, rows, k, seed)
     labels = labels_of(dataset)
     before = matrix(read_table(previous), "neighbours") if previous else None
-    summary["measures"] = measures(neighbours, labels, before)
+    summary["measures"] = measures(neighbours, labels, before) | spread(rows, seed)
     if "recall" in summary:
         summary["measures"]["recall"] = summary["recall"]
     anchors = np.sort(np.random.default_rng(seed).choice(len(rows), min(options["anchors"], len(rows)), replace=False))

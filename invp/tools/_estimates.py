@@ -209,6 +209,8 @@ class Estimator:
             trained = options["epochs"] * number * self._trainings(job, gathers)
         elif options.get("crops") == "fresh":
             seen += options["epochs"] * number
+        elif options["name"] == "ranks":
+            seen = min(number, options["images"]) + min(number, options["viewed"]) * options["views"]
         if options["name"] == "detection":  # its images are larger
             operations *= options["test_size"] * options["longest"] / job.section["augmentation"]["size"] ** 2
         computed = (seen + 3 * trained) * operations / OPERATIONS

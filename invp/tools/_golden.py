@@ -27,7 +27,7 @@ from invp.plumbing.experiments import load_study
 from invp.plumbing.files import read_json, read_table
 from invp.plumbing.golden import FOLDER
 from invp.plumbing.jobs import Job
-from invp.plumbing.plugins import load_plugin
+from invp.plumbing.plugins import constants, load_plugin
 
 SHORT = 6  # numbers of a list that are kept one by one; of a longer list its length and two means
 FILES = {
@@ -163,9 +163,10 @@ class Golden:
             }
         assert step == "evaluate", step
         dataset = experiment["evaluation_datasets"][w["eval"]]
-        needs = load_plugin("evals", experiment["evaluations"][w["eval"]]["name"]).NEEDS
-        read = checkpoint if needs == "encoder" else {split: features([stage], dataset, split) for split in ("train", "test")}
-        return read | {f"{split}_data": manifest(dataset, split) for split in ("train", "test")}
+        stated = constants("evals", experiment["evaluations"][w["eval"]]["name"])
+        splits = stated.get("SPLITS", ("train", "test"))
+        read = checkpoint if stated["NEEDS"] == "encoder" else {split: features([stage], dataset, split) for split in splits}
+        return read | {f"{split}_data": manifest(dataset, split) for split in splits}
 
 
 def _prepared(folder: Path) -> dict:
@@ -240,7 +241,9 @@ def _evaluated(folder: Path) -> dict:
 
 
 def _drawn(folder: Path) -> dict:
-    return read_json(folder / "figure.json")["data"]
+    """The data behind a figure, but for the places of t-SNE, which any rounding changes altogether."""
+    data = read_json(folder / "figure.json")["data"]
+    return {name: value for name, value in data.items() if name != "places"}
 
 
 NUMBERS: dict[str, Callable[[Path], dict]] = {

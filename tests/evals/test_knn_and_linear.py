@@ -157,3 +157,16 @@ def test_mean_per_class_equals_torchmetrics_and_leaves_empty_classes_out():
     assert accuracy_by_class(confusion)[4] is None
     expected = np.mean([(predicted[labels == c] == c).mean() for c in range(4)])
     assert mean_per_class(confusion) == pytest.approx(100 * expected)
+
+
+def test_the_published_numbers_of_neighbours_stand_beside_the_headline_which_is_the_same_alone():
+    inputs = blobs(train=150)
+    plugin, config = configured("knn")
+    found = plugin.evaluate(config, inputs, seed=0, device="cpu")
+    assert [name for name in found["metrics"] if name.startswith("top1_")] == [f"top1_k{k}_t0.07" for k in (150, 10, 20, 100)]
+    alone = plugin.evaluate(configured("knn", k=[200])[1], inputs, seed=0, device="cpu")
+    assert found["metrics"].items() >= alone["metrics"].items() and found["details"] == alone["details"]
+    few = plugin.evaluate(config, blobs(train=15), seed=0, device="cpu")
+    assert few["protocol"]["k"] == [15, 10] and few["protocol"]["fewer_neighbours"].startswith("15, not 200, 20, 100:")
+    enough = plugin.evaluate(config, blobs(train=250), seed=0, device="cpu")
+    assert enough["protocol"]["k"] == [200, 10, 20, 100] and "fewer_neighbours" not in enough["protocol"]

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from invp.core import graph_measures as gm
-from invp.steps.graph import approximate_neighbours, exact_neighbours, positions, recall_of
+from invp.core.ranks import rankme, uniformity
+from invp.steps.graph import approximate_neighbours, exact_neighbours, positions, recall_of, spread
 from invp.tools.inspect_graph import shortest_path
 
 
@@ -145,3 +146,13 @@ def test_shares_by_kind_equal_loops(seed):
             shares.append([np.mean(values) for values in own])
     assert 10 < len(shares) < 30
     assert gm.shares_by_kind(anchors, same, chosen) == pytest.approx((*np.mean(shares, 0), len(shares)))
+
+
+def test_how_rows_spread_is_measured_on_a_seeded_share_of_many(monkeypatch):
+    rows = unit_rows(4)
+    whole = spread(rows, 0)
+    assert whole == {"rankme": pytest.approx(rankme(rows)), "uniformity": pytest.approx(uniformity(rows))}
+    monkeypatch.setattr("invp.steps.graph.ROWS", 50)
+    some = [spread(rows, seed) for seed in (0, 0, 1)]
+    assert some[0] == some[1] != some[2] and some[0] != whole
+    assert some[0]["uniformity"] == pytest.approx(whole["uniformity"], abs=0.3)

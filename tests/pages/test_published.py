@@ -35,7 +35,7 @@ def rows(content, **changes):
 
 
 def test_every_table_is_whole():
-    assert list(TABLES) == ["linear_classification", "semi_supervised", "transfer", "detection", "ablation"]
+    assert list(TABLES) == ["linear_classification", "semi_supervised", "transfer", "detection", "ablation", "mmselfsup"]
     for table in TABLES.values():
         assert all(len(row) == len(table["columns"]) for row in table["rows"])
         assert set(table["measured"]) <= set(table["columns"]) and table["columns"][0] == "method"
@@ -74,7 +74,7 @@ def test_another_network_and_length_are_marked():
 
 NUMBERS = [
     metrics("linear", {"top1": 99.0}, data="digits"), metrics("semi_supervised", {"top5": 99.0}, data="digits", share=0.1),
-    metrics("svm", {"map": 99.0}, data="digits"), metrics("detection", {"ap": 9.0, "ap50": 9.0, "ap75": 9.0}, data="scenes"),
+    metrics("svm", {"map": 99.0}, data="digits", features="feature"), metrics("detection", {"ap": 9.0, "ap50": 9.0, "ap75": 9.0}, data="scenes"),
 ]  # fmt: skip
 
 
@@ -83,6 +83,7 @@ def test_numbers_of_other_sets_stand_in_no_table_and_a_sentence_says_which_set_i
     assert published.tables_with_ours(section, TABLES, NUMBERS) == {}
     needed = {
         "linear_classification": "imagenet or places205 or voc2007", "semi_supervised": "imagenet", "detection": "voc0712", "ablation": "imagenet",
+        "mmselfsup": "voc2007",
     }  # fmt: skip
     assert published.left_out(TABLES, {}, NUMBERS) == [
         f"Not shown, since it would need a number of ours on {sets}: {TABLES[key]['title']}." for key, sets in needed.items()
@@ -96,7 +97,11 @@ def test_what_is_shown_is_not_said_to_be_missing_and_digits_stay_out_of_it():
     assert set(shown) == {"linear_classification", "ablation"}
     (ours,) = [row for row in shown["linear_classification"][1] if row.ours]
     assert {column: value.mean for column, value in ours.values.items()} == {"imagenet_top1": 68.0}
-    assert [sentence.split(": ")[1] for sentence in published.left_out(TABLES, shown, content)] == ["Table 2", "Table 4"]
+    assert [sentence.split(": ")[1] for sentence in published.left_out(TABLES, shown, content)] == [
+        "Table 2",
+        "Table 4",
+        "mmselfsup's model zoo",
+    ]
 
 
 def test_a_study_without_such_an_evaluation_is_told_nothing():
@@ -136,6 +141,21 @@ def test_an_ablation_finds_its_row(options, name):
     own = {"name": "invp", "positives": "hard", "hard_negatives": True, **options}
     row = rows([metrics("linear_blocks", {"top1": 60.0}, stage=200)], stages=[200], objective_options=own)["ablation"]
     assert row.compared_with == name and "epochs" not in " ".join(row.differs_in)
+
+
+def test_numbers_of_one_code_base_stand_beside_ours_of_the_encoders_features_alone():
+    moco = {"objective_options": {"name": "moco"}, "head": "mlp", "stages": [200]}
+    content = [
+        metrics("low_shot_svm", {"map_k1": 45.1, "map_k16": 75.4}, data="voc2007", stage=200, features="feature"),
+        metrics("knn", {"top1_k20_t0.07": 57.7}, stage=200, features="feature"),
+    ]
+    row = rows(content, **moco)["mmselfsup"]
+    assert row.compared_with == "MoCo v2" and row.differs_in == []
+    assert row.minus_published == {
+        "voc2007_map_k1": pytest.approx(2.0), "voc2007_map_k16": pytest.approx(0), "imagenet_knn20": pytest.approx(2.0),
+    }  # fmt: skip
+    content = [metrics("knn", {"top1_k20_t0.07": 57.7}, stage=200, features="embedding")]
+    assert rows(content, **moco) == {}
 
 
 def test_an_untrained_network_is_held_against_nobody():

@@ -22,7 +22,10 @@ evaluations:
   linear: {epochs: 5}
   linear-blocks: {epochs: 3, learning_rates: [0.1, 0.3], weight_decays: [0.0]}
   svm: {dataset: {name: voc2007, classes: ["0", "1"]}, costs: [0.1, 1.0]}
+  low-shot-svm: {shots: [1, 4], draws: 2}
   embedding-statistics: {}
+  clusters: {tries: 2}
+  ranks: {viewed: 40, views: 4}
   semi-1pct: {name: semi_supervised, share: 0.01, batch_size: 10, epochs: 5}
   semi-10pct: {name: semi_supervised, share: 0.1, batch_size: 32, epochs: 5, learning_rate: 0.01}
   transfer:
@@ -141,7 +144,7 @@ def test_the_papers_tables_are_beside_ours(project):
     assert lines[0].startswith("table,source,method") and sum(",ours," in line for line in lines) == 1
     assert "voc2007_map on 24 images, not 4,952" in text
     page = (project.folder / PAGES / "report.html").read_text()
-    assert "Beside the paper" in page and "ours: smoke-invp" in page and "Confusion" in page
+    assert "Beside published numbers" in page and "ours: smoke-invp" in page and "Confusion" in page
 
 
 def test_an_evaluations_option_reruns_that_evaluation(project):
@@ -182,8 +185,8 @@ def test_under_the_profile_of_a_cluster_jobs_without_a_gpu_ask_for_none(project)
             asked.setdefault(evaluation[1], set()).add((block.split(":")[0], "gpu=1" in resources[1], partition))
     on_gpu, on_cpu, part = ("evaluate", True, "gpu"), ("evaluate_on_cpu", False, "cpu"), ("evaluate_part", True, "gpu")
     assert asked == {
-        **dict.fromkeys(("knn", "svm", "embedding-statistics"), {on_cpu}),
-        **dict.fromkeys(("linear", "linear-blocks", "semi-1pct", "semi-10pct", "detection"), {on_gpu}),
+        **dict.fromkeys(("knn", "svm", "low-shot-svm", "embedding-statistics", "clusters"), {on_cpu}),
+        **dict.fromkeys(("linear", "linear-blocks", "ranks", "semi-1pct", "semi-10pct", "detection"), {on_gpu}),
         "transfer": {on_gpu, part},
         "layer-readout": {on_cpu, part},
     }

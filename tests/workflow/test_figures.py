@@ -7,17 +7,21 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 
+from invp.core.clusters import kmeans
 from invp.core.metrics import nearest_by_class
 from invp.data.shards import Shards
-from invp.data.tables import matrix
-from invp.figures import class_maps, positives
+from invp.data.tables import fixed_size_list, matrix
+from invp.figures import class_maps, clusters, positives, scatter
+from invp.figures._inputs import FigureInputs
 from invp.figures._style import plotting
+from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import load_study
-from invp.plumbing.files import read_json, read_table, write_json
+from invp.plumbing.files import read_json, read_table, write_json, write_table
 from invp.plumbing.jobs import Job
 from invp.plumbing.plugins import constants, plugin_names
 from invp.steps import figure as figure_step
@@ -78,7 +82,7 @@ NASTY = [
     "x" * 120,
     " spaces ",
 ]
-WITH_NAMES = ("class_maps", "knn_answers")  # the figures that name classes
+WITH_NAMES = ("class_maps", "knn_answers", "scatter")  # the figures that name classes
 
 
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from font")  # matplotlib's font has no fox
@@ -197,6 +201,63 @@ def test_a_class_of_two_kinds_is_found_to_split():
     kinds = own // 30
     assert len({(int(k), int(c)) for k, c in zip(kinds, clusters, strict=True)}) == 2
     assert class_maps.splitting(rows[:5], labels[:5], class_maps.Config(), 0) is None
+
+
+def of_pixels(digits, folder, labelled: bool) -> FigureInputs:
+    """Digits whose embeddings are their pixels, as the two figures below read them."""
+    inputs = FigureInputs({"seed": 0, "title": "Pixels", "experiment": "pixels"}, dataset=digits)
+    for split in ("train", "test"):
+        shards = Shards(digits[split])
+        rows = shards.images(torch.arange(shards.num_samples)).flatten(1).float()
+        labels = pa.array(shards.labels.numpy(), pa.int32()) if labelled else pa.nulls(len(rows), pa.int32())
+        columns = {"label": labels, "embedding": fixed_size_list(torch.nn.functional.normalize(rows, dim=1).numpy())}
+        inputs.features[split] = folder / f"{split}.arrow"
+        write_table(inputs.features[split], pa.table(columns), {})
+    inputs.stage_features = {3: inputs.features["train"]}
+    return inputs
+
+
+def test_a_scatter_keeps_who_is_near_whom_and_says_what_it_does_not_keep(digits, tmp_path, monkeypatch):
+    inputs = of_pixels(digits, tmp_path, labelled=True)
+    below: list[str] = []
+    monkeypatch.setattr(scatter, "save", lambda figure, *_: below.append(figure.get_supxlabel()))
+    found, again, other = (
+        scatter.draw(scatter.Config(images=80, classes=classes, perplexity=8, iterations=400), inputs, tmp_path)
+        for classes in (4, 4, 3)
+    )
+    assert found == again and len(set(found["labels"])) == 4 and len(set(other["labels"])) == 3 and len(found["images"]) == 80
+    assert Shards(digits["test"]).labels[found["images"]].tolist() == found["labels"]
+    places, labels = np.array(found["places"]), np.array(found["labels"])
+    distances = ((places[:, None] - places) ** 2).sum(2) + np.diag(np.full(80, np.inf))
+    assert (labels[distances.argsort(1)[:, :3]] == labels[:, None]).mean() > 0.9
+    assert below[0].startswith("80 of 360 test images, 4 of 10 classes\n") and "distances between islands" in below[0]
+    with pytest.raises(UserError, match="perplexity is 80, of 80 images; valid: less than the images"):
+        scatter.draw(scatter.Config(images=80, perplexity=80), inputs, tmp_path)
+
+
+def test_contact_sheets_are_of_k_means_clusters_and_need_no_label(digits, tmp_path, monkeypatch):
+    inputs = of_pixels(digits, tmp_path, labelled=False)
+    found = clusters.draw(clusters.Config(num_clusters=6, shown=5, rows=3), inputs, tmp_path / "clusters.png")
+    assert min(Image.open(tmp_path / "clusters.png").size) > 150
+    rows = torch.from_numpy(matrix(read_table(inputs.features["train"]), "embedding").copy())
+    expected = kmeans(rows, 6, seed=0)
+    assert found["cluster"] == expected.cluster.tolist()
+    sizes = torch.bincount(expected.cluster).sort(descending=True).values[:3].tolist()
+    assert [row["size"] for row in found["shown"]] == sizes
+    for row in found["shown"]:
+        own = (expected.cluster == row["cluster"]).nonzero()[:, 0]
+        assert row["near"] == own[expected.distance[own].argsort(stable=True)][:3].tolist()
+        assert len(row["others"]) == 2 and set(row["others"]) < set(own.tolist()) - set(row["near"])
+    labels = Shards(digits["train"]).labels.numpy()
+    shares = [np.bincount(labels[np.array(found["cluster"]) == each]).max() for each in range(6)]
+    assert sum(shares) / len(labels) > 0.5
+    with pytest.raises(UserError, match="num_clusters is 2000, of 1437 images"):
+        clusters.draw(clusters.Config(num_clusters=2000), inputs, tmp_path / "none.png")
+
+
+def test_of_a_small_cluster_all_images_are_shown():
+    near, others = clusters.chosen_of(np.array([2, 5, 7]), np.arange(9.0)[::-1], 6, np.random.default_rng(0))
+    assert near.tolist() == [7, 5, 2] and others.tolist() == []
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,10 @@ def test_one_command_makes_all_of_them(mine):
     report = (results / "studies/mine/report.html").read_text()
     assert all(name in report for name in (*labelled, "my-boxes", "my-photographs"))
     assert (results / "my-photographs/seed-0/explorer.html").stat().st_size > 10_000
+    for measure in ("rankme", "uniformity", "mutual_share"):
+        assert found["my-photographs", "graph", measure] != 0
+    assert found["my-photographs", "ranks", "rankme"] > 1 and "clusters: my-photographs, seed 0" in report
+    assert json.loads((results / "my-photographs/seed-0/figures/clusters.json").read_text())["data"]["shown"]
     assert "0 faults" in project.python("invp", "verify", PYTHONPATH=str(ROOT), INVP_DATA=str(data))
 
 

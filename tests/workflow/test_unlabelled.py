@@ -9,7 +9,8 @@ EXPERIMENT = """\
 extends: smoke-invp
 title: Photographs without labels
 dataset: {name: image_folder, folder: photos}
-figures: {class-maps: {}}
+evaluations: {ranks: {viewed: 16, views: 3}}
+figures: {class-maps: {}, clusters: {num_clusters: 4}}
 training: {epochs: 1}
 objective: {ramp_epoch: 0, num_negatives: 150}
 stages: [1]
@@ -23,7 +24,7 @@ def test_a_folder_of_unlabelled_photographs_is_pretrained_on_and_reported(new_pr
         Image.fromarray((image * 15).astype("uint8")).resize((20, 16)).convert("RGB").save(folder / f"{i:03d}.png")
     (new_project.folder / "config/experiments/photos-invp.yaml").write_text(EXPERIMENT)
     study = "config/studies/photos.yaml"
-    (new_project.folder / study).write_text("study: photos\nexperiments: [photos-invp]\ncolumns: [knn.top1, graph.mutual_share]\n")
+    (new_project.folder / study).write_text("study: photos\nexperiments: [photos-invp]\ncolumns: [ranks.rankme, graph.rankme]\n")
     printed = new_project.snakemake("all", "--config", f"data_root={tmp_path / 'data'}", study=study)
     left = "evaluations.knn, evaluations.linear, figures.class-maps left out"  # of the parent, and what colours by class
     assert printed.count(f"warning: photos-invp: data set 'image-folder' has no labels: {left}") == 1
@@ -31,7 +32,11 @@ def test_a_folder_of_unlabelled_photographs_is_pretrained_on_and_reported(new_pr
     rows = list(csv.DictReader((results / "studies/photos/summary.csv").open()))
     metrics = {row["metric"] for row in rows}
     assert "loss" in metrics and "mutual_share" in metrics and "same_class_share" not in metrics
-    assert "photos-invp" in (results / "studies/photos/report.html").read_text()
+    report = (results / "studies/photos/report.html").read_text()
+    assert all(words in report for words in ("photos-invp", "RankMe of the graph", "clusters: photos-invp, seed 0"))
+    found = {(row["source"], row["metric"]): float(row["value"]) for row in rows}
+    assert 1 < found["ranks", "rankme"] < 32 and 1 < found["graph", "rankme"] < 32 and found["graph", "uniformity"] < 0
+    assert (results / "photos-invp/seed-0/figures/clusters.png").stat().st_size > 10_000
     assert (results / "photos-invp/seed-0/explorer.html").stat().st_size > 10_000
     assert "0 faults" in new_project.invp("verify")
     views = (

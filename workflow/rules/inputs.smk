@@ -64,7 +64,7 @@ def evaluation_data(w):
     files = {}
     if stated["NEEDS"] == "encoder":
         files["checkpoint"] = f"{RUN}/pretrain/stage-{{stage}}/checkpoint.pt".format(**w)
-    for split in ("train", "test"):
+    for split in stated.get("SPLITS", ("train", "test")):
         if stated["NEEDS"] == "features":
             files[split] = f"{RUN}/features/stage-{{stage}}/{dataset}-{split}.arrow".format(**w)
         files[f"{split}_data"] = manifest(dataset, split)
