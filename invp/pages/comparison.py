@@ -1,10 +1,11 @@
-"""The values of the comparison: curves against views and against time, mean and SD, and tests over seeds."""
+"""The values of the comparison: which experiment at equal costs, curves against them, and tests over seeds."""
 
 import math
 from collections.abc import Iterator
 
+from invp.pages import budgets
 from invp.pages.numbers import Numbers, estimate_of, last_stage
-from invp.pages.plots import Picture, line_plot
+from invp.pages.plots import line_plot
 from invp.pages.tables import Table, study_note, study_table
 
 CONFIDENCE = 0.95
@@ -85,21 +86,17 @@ def against_reference(section: dict, numbers: Numbers, column: str) -> dict | No
     }
 
 
-def cost_plots(section: dict, numbers: Numbers, column: str) -> list[Picture]:
-    """A column at every stage where it was measured, against views and against seconds, mean and SD over seeds."""
-    plots = []
-    for cost, label in (("training.views", "views seen in pretraining"), ("training.seconds", "seconds of pretraining")):
-        series: dict[str, list[tuple]] = {}
-        for name in section["experiments"]:
-            for stage in section["loaded"][name]["stages"]:
-                estimate, spent = numbers.estimate(name, stage, column), numbers.estimate(name, stage, cost)
-                if estimate:
-                    x = spent.mean if spent else 0.0  # before training nothing was spent
-                    deviation = 0.0 if math.isnan(estimate.deviation) else estimate.deviation
-                    series.setdefault(name, []).append((x, estimate.mean, deviation))
-        if series:
-            plots.append(line_plot(series, label, column))
-    return plots
+def at_equal_costs(section: dict, numbers: Numbers, columns: list[str]) -> dict:
+    """The curves of the columns, how they rank the experiments at equal views, seconds and memory, and the first of them in words."""
+    runs = budgets.Runs(section, numbers)
+    plots = [[plot for cost in budgets.COSTS if (plot := budgets.curve_plot(runs, column, cost))] for column in columns]
+    rankings, answer = [], ""
+    for column in columns:
+        found = [(cost, rank) for cost in budgets.COSTS if (rank := budgets.ranking(runs, column, cost, welch, holm))]
+        if found:
+            rankings.append({"column": column, "at": [(rank.amount, cost.spent, rank.table) for cost, rank in found]})
+            answer = answer or budgets.answer(runs, column, found)
+    return {"plots": [pictures for pictures in plots if pictures], "rankings": rankings, "answer": answer}
 
 
 def readouts(section: dict, metrics: list[dict]) -> Iterator[dict]:
@@ -142,7 +139,7 @@ def values(section: dict, numbers: Numbers, metrics: list[dict]) -> dict:
         "seeds": section["seeds"],
         "results": study_table(section, numbers),
         "results_note": study_note(section),
-        "plots": [cost_plots(section, numbers, column) for column in columns],
+        **at_equal_costs(section, numbers, columns),
         "tests": [tests for column in columns if (tests := against_reference(section, numbers, column))],
         "readouts": list(readouts(section, metrics)),
     }

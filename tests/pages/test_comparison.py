@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from invp.pages.comparison import against_reference, cost_plots, holm, readouts, welch
+from invp.pages.comparison import against_reference, holm, readouts, welch
 from invp.pages.numbers import Number, Numbers
 from invp.plumbing.metrics import PERCENT, Metric
 
@@ -55,17 +55,6 @@ def test_ahead_is_less_where_less_is_better_and_other_data_sets_are_left_out():
     data = {("a", "statistics"): "digits", ("b", "statistics"): "digits", ("c", "statistics"): "cifar10"}
     tests = against_reference(section, Numbers(rows, {"statistics.overlap": Metric("share", "lower")}, data), "statistics.overlap")
     assert [(row[0], row[-1]) for row in tests["table"].rows] == [("b", "ahead")]
-
-
-def test_a_column_is_drawn_against_what_it_cost():
-    section = {"experiments": ["a", "b"], "loaded": {"a": {"stages": [1, 2]}, "b": {"stages": [0]}}}
-    scores = [Number("a", 0, 1, "knn", "top1", 50.0), Number("a", 0, 2, "knn", "top1", 60.0), Number("b", 0, 0, "knn", "top1", 9.0)]
-    views = [Number("a", 0, stage, "training", "views", 100 * stage) for stage in (1, 2)]
-    plots = cost_plots(section, Numbers(scores + views), "knn.top1")
-    labels = ["knn.top1 against views seen in pretraining", "knn.top1 against seconds of pretraining"]
-    assert [picture.label for picture in plots] == labels
-    assert all(picture.content.startswith("<svg") for picture in plots)
-    assert cost_plots(section, Numbers(views), "knn.top1") == []
 
 
 def test_readouts_are_over_seeds_and_splits():
