@@ -226,7 +226,7 @@ def clock(cats) -> Clock:
     """A clock that has measured: InvP's epochs take 2 s before the ramp and 4 s after it, SimCLR's 6 s."""
     choice = choice_of(cats, ["invp", "simclr"], stages=2)
     clock = Clock(choice, 600.0)
-    clock.cores, clock.gpus, clock.rate, clock.starts = 2, 0, 100.0, {"network": 5.0, "other": 3.0}
+    clock.cores, clock.gpus, clock.rate, clock.start = 2, 0, 100.0, 5.0
     steps = choice.images.number // choice.batch
     for kind, early, late in (("invp", 2.0, 4.0), ("simclr", 6.0, 6.0)):
         epochs = [{"begin": 1.0, "step": (seconds - 1) / steps, "cpu": 0.5} for seconds in (early, late)]

@@ -108,7 +108,7 @@ class Ranking:
     order: list[str]
     values: dict[str, list[float]]
     ahead: set[tuple[str, str]]  # (the better, the worse)
-    better: str
+    left_out: list[str]  # what has no number at this cost
 
     def places(self, name: str) -> tuple[int, int]:
         """The best and the worst place that the tests leave open."""
@@ -153,22 +153,29 @@ def ranking(runs: Runs, column: str, cost: Cost, test: Test, correct: Callable[[
     pairs = list(combinations(order, 2))  # of each the one that stands before the other
     corrected = correct([test(values[one], values[other])[3] for one, other in pairs])
     ahead = {pair for pair, p in zip(pairs, corrected, strict=True) if p < SURE}  # NaN is not
-    return Ranking(cost.words.format(amount), order, values, ahead, better)
+    left_out = [name for name in runs.measured(column) if name not in values]
+    return Ranking(cost.words.format(amount), order, values, ahead, left_out)
 
 
 def sentence(found: Ranking, cost: Cost) -> str:
     """What a ranking says, in words."""
     first, *others = found.order
+    left = (
+        f" {listed(found.left_out)} {'were' if len(found.left_out) > 1 else 'was'} not evaluated so early."
+        if found.left_out
+        else ""
+    )
+    left = f" {listed(found.left_out)} {'need' if len(found.left_out) > 1 else 'needs'} more." if left and not cost.spent else left
     where = f"At {found.amount} each" if cost.spent else f"Within {round(100 * (ALIKE - 1))} % of {found.amount}"
     if all(len(values) < 2 for values in found.values.values()):
         mean = estimate_of(found.values[first])
-        return f"{where}, {first} has the best number ({mean}), and {others[0]} the next ({estimate_of(found.values[others[0]])})."
+        return f"{where}, {first} has the best number ({mean}), and {others[0]} the next ({estimate_of(found.values[others[0]])}).{left}"
     behind = [name for name in others if (first, name) in found.ahead]
     open_ = [name for name in others if name not in behind]
     said = f"{where}, {first} is first ({estimate_of(found.values[first])})"
     said += f", ahead of {listed(behind)}" if behind else ""
     said += f"{';' if behind else ','} not told apart from {listed(open_)}" if open_ else ""
-    return said + "."
+    return f"{said}.{left}"
 
 
 def listed(names: list[str]) -> str:

@@ -24,7 +24,7 @@ TINY, SMALL_IMAGES = 16, 64  # pixels of a side up to which a stem's stride woul
 BATCH = 128
 NEIGHBOURS = 200  # that vote in kNN, at most
 STAGES = 4  # points of a curve, at most
-FOR_JOBS = 1 / 3  # of the time, at most, that goes into jobs other than trainings; else there are fewer stages
+FOR_JOBS = 0.4  # of the time, at most, that goes into jobs other than trainings; else there are fewer stages
 
 
 def ladder(side: int) -> list[tuple[int, dict[str, Any]]]:

@@ -82,18 +82,14 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     `sections` are those of the step pretrain, tried in turn until one makes fewer than `enough` images a second; the first one in each of
     `precisions`, and the faster of these holds for the others. `epochs` are those that are timed, for `seconds` each, and one step at least.
     """
-    import pyarrow  # noqa: F401
     import torch
+    from torchvision import models  # noqa: F401  # which a job's encoder needs
 
-    from invp.steps import evaluate  # noqa: F401
-
-    found: dict[str, Any] = {"starts": {"other": time.time() - request["launched"]}, "epochs": [], "rates": []}
-    from torchvision import models  # noqa: F401
-
+    from invp.steps import pretrain  # noqa: F401
     from invp.training.distributed import join
 
-    found["starts"]["network"] = time.time() - request["launched"]
-    found["start_cpu"] = time.process_time() / found["starts"]["network"]
+    started = time.time() - request["launched"]
+    found: dict[str, Any] = {"start": started, "start_cpu": time.process_time() / started, "epochs": [], "rates": []}
     torch.set_num_threads(request["threads"])
     group = join()
     precisions = request["precisions"]

@@ -33,7 +33,9 @@ class Clock:
         self.threads = max(1, min(SHARED, self.cores // max(2, choice.runs)))
         self.side_by_side = max(1, self.gpus or min(self.cores // self.threads, len(choice.trained) * choice.seeds))
         self.reading = 0.0  # seconds an image
-        self.starts = {"network": 0.0, "other": 0.0}
+        self.start = (
+            0.0  # seconds of a job before its own work: of all that of one with a network, since Snakemake has work with each too
+        )
         self.start_cpu = 1.0  # cores that a starting job takes
         self.planning = 0.0  # seconds of Snakemake's start
         self.answers: dict[str, dict[str, Any]] = {}  # method -> how fast it was
@@ -52,7 +54,7 @@ class Clock:
         enough = views * trainings / (FOR_TRAINING * self.limit * self.side_by_side)
         request = self.ask(dataset, sections, LADDER_SECONDS, enough=enough, precisions=["fp32", "bf16"])
         (answer,) = speed.measured([request], self.side_by_side, self.threads)
-        self.starts = answer["starts"]
+        self.start = answer["start"]
         fast = [rate for rate in answer["rates"] if rate >= enough]
         self.rate = fast[-1] if fast else answer["rates"][0]
         return answer["precision"], answer["rates"][: max(1, len(fast))]
@@ -62,7 +64,7 @@ class Clock:
         runs = len(self.choice.trained) * self.choice.seeds
         for stages in range(most, 1, -1):
             jobs = runs * (JOBS_OF_A_STAGE * stages + 1) + JOBS_OF_A_STAGE * self.choice.seeds + 4
-            if jobs * self.starts["network"] / self.side_by_side <= share * self.limit:
+            if jobs * self.start / self.side_by_side <= share * self.limit:
                 return stages
         return 1
 
@@ -85,7 +87,7 @@ class Clock:
             waits = objective.get("ramp_epoch", objective.get("warmup_epochs", 0))
             self.early[kind] = min(1.0, waits / self.choice.epochs(kind))
         number = len(self.answers)
-        self.starts = {key: sum(answer["starts"][key] for answer in self.answers.values()) / number for key in self.starts}
+        self.start = sum(answer["start"] for answer in self.answers.values()) / number
         self.start_cpu = sum(answer["start_cpu"] for answer in self.answers.values()) / number
 
     def training_seconds(self, kind: str, first: int, last: int) -> float:
@@ -115,7 +117,7 @@ class Clock:
         for _ in range(3):
             one @ one
         products = 3 * 2 * 768**3 / (time.perf_counter() - started) / max(1, torch.get_num_threads()) * self.threads
-        images, start = self.choice.images, self.starts["other"]
+        images, start = self.choice.images, self.start
         machine = Machine(on_cpu=products, similarities=products, start=start, rest=start, probed=max(1, images.classes))
         estimator = Estimator(images.root, Path("results"), machine)
         by_output = {path: job for job in self.jobs for path in job.outputs}
@@ -126,7 +128,7 @@ class Clock:
             if job.step == "prepare":
                 found[number] = start + self.reading * (images.number if job.section["split"] == "train" else images.held_out)
             elif job.step == "features":
-                found[number] = self.starts["network"] + images.number / self.rate / 3  # a forward pass of three
+                found[number] = self.start + images.number / self.rate / 3  # a forward pass of three
             else:
                 estimator.estimate(job, by_output)
                 found[number] = job.hours * 3600
@@ -136,7 +138,7 @@ class Clock:
         """Seconds of a job, with as many rounds of views as the choice has now."""
         if self.jobs[number].step != "pretrain":
             return self._seconds[number]
-        return self.starts["network"] + self._trained(number)[1]
+        return self.start + self._trained(number)[1]
 
     def _trained(self, number: int) -> tuple[str, float]:
         """The method of a pretraining, and the seconds of its epochs."""

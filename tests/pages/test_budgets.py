@@ -97,6 +97,7 @@ def test_the_answer_names_who_is_ahead_and_who_is_not_told_apart(undrawn):
     score = estimate_of(SCORES["slow"][2])
     assert f"At 200 views each, slow is first ({score}), ahead of fast and none." in answer
     assert "At 20 seconds of training each, fast is first" in answer and "n = 3 seeds" in answer
+    assert "slow was not evaluated so early." in answer and "slow needs more." in answer
     close = {"a": {1: [50.0, 51.0, 49.0]}, "b": {1: [50.1, 51.2, 49.3]}, "none": {0: [60.0, 60.1, 60.2]}}
     section, numbers = study(close, {name: (100, 10, 500.0) for name in close})
     answer = at_equal_costs(section, numbers, ["knn.top1"])["answer"]
