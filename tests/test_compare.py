@@ -250,6 +250,15 @@ def test_a_training_takes_its_epochs_before_and_after_the_ramp(clock):
     assert clock.training_seconds("simclr", 1, 6) == pytest.approx(36)
 
 
+def test_a_burst_of_other_work_is_not_blamed_on_the_method_that_it_met(clock):
+    # Both steps took 2 s of a core: one in 4 s, the other in 10 s beside other work. In the mean 0.35 of a core was had.
+    answers = [{"epochs": [{"begin": 0.0, "step": step, "cpu": 2 / step}]} for step in (4.0, 10.0)]
+    assert [answer["epochs"][0]["step"] for answer in clock.evened(answers)] == pytest.approx([2 / 0.35] * 2)
+    assert all(answer["epochs"][0]["cpu"] == pytest.approx(0.35) for answer in clock.evened(answers))
+    clock.gpus = 1
+    assert clock.evened(answers) == answers
+
+
 def test_the_views_are_the_most_that_fit(clock):
     # Two methods on two cores: SimCLR's path and InvP's, each with two starts, and a start of the untrained network beside one of them.
     assert clock.total(12) == pytest.approx(max(12 * 6 + 10 + 5, 8 * 2 + 16 * 4 + 10))

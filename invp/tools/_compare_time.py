@@ -74,6 +74,21 @@ class Clock:
         self.choice.unit = 1
         return max(self.choice.stages, round(views / self.choice.views(self.choice.trained[0])))
 
+    def evened(self, answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The answers with each step's own time on the cores, as often as the cores were waited for in all of them together.
+
+        What other work takes comes in bursts, longer than a step is timed for: it would be blamed on the method that it met. On a GPU the
+        answers are as they were measured.
+        """
+        if self.gpus:
+            return answers
+        epochs = [epoch for answer in answers for epoch in answer["epochs"]]
+        common = sum(epoch["cpu"] for epoch in epochs) / len(epochs)
+        evened = [
+            [{**epoch, "step": epoch["step"] * epoch["cpu"] / common, "cpu": common} for epoch in a["epochs"]] for a in answers
+        ]
+        return [{**answer, "epochs": own} for answer, own in zip(answers, evened, strict=True)]
+
     def time_methods(self, dataset: Path, sections: dict[str, dict[str, Any]]) -> None:
         """Times the first and the last epoch of each method."""
         requests = [
