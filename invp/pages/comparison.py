@@ -1,12 +1,13 @@
-"""The values of the comparison: curves against views and against time, and tests against the reference."""
+"""The values of the comparison: which experiment at equal costs, curves against them, and tests against the reference."""
 
 import math
 from collections.abc import Iterator
 
-from invp.core.significance import decimals_of_share, holm, welch, wilson
+from invp.core.significance import decimals_of_share, holm, welch
+from invp.pages import budgets
 from invp.pages.numbers import Numbers, estimate_of, last_stage
 from invp.pages.pairs import difference, others_of, p_text, reference_of, sentences, tests_note, verdict
-from invp.pages.plots import Picture, line_plot
+from invp.pages.plots import line_plot
 from invp.pages.tables import Table, study_note, study_table
 
 
@@ -46,32 +47,17 @@ def signed(value: float, column: str, numbers: Numbers) -> str:
     return f"-{text}" if value < 0 else f"+{text}"
 
 
-def cost_plots(section: dict, numbers: Numbers, column: str) -> list[Picture]:
-    """A column at every stage where it was measured, against views and against seconds. Bars: SD over seeds, or of one seed Wilson's
-    interval over the test images."""
-    plots = []
-    for cost, label in (("training.views", "views seen in pretraining"), ("training.seconds", "seconds of pretraining")):
-        series: dict[str, list[tuple]] = {}
-        for name in section["experiments"]:
-            for stage in section["loaded"][name]["stages"]:
-                estimate, spent = numbers.estimate(name, stage, column), numbers.estimate(name, stage, cost)
-                if estimate:
-                    x = spent.mean if spent else 0.0  # before training nothing was spent
-                    series.setdefault(name, []).append((x, estimate.mean, *bars(numbers, name, stage, column)))
-        if series:
-            plots.append(line_plot(series, label, numbers.heading(column)))
-    return plots
-
-
-def bars(numbers: Numbers, name: str, stage: int, column: str) -> tuple[float, float]:
-    """How far the bar of a number in a column reaches below it and above."""
-    estimate, images = numbers.estimate(name, stage, column), numbers.shared_by(name, stage, column)
-    if not math.isnan(estimate.deviation):
-        return estimate.deviation, estimate.deviation
-    if images is None:
-        return 0.0, 0.0
-    low, high = wilson(estimate.mean / 100, images)
-    return estimate.mean - 100 * low, 100 * high - estimate.mean
+def at_equal_costs(section: dict, numbers: Numbers, columns: list[str]) -> dict:
+    """The curves of the columns, how they rank the experiments at equal views, seconds and memory, and the first of them in words."""
+    runs = budgets.Runs(section, numbers)
+    plots = [[plot for cost in budgets.COSTS if (plot := budgets.curve_plot(runs, column, cost))] for column in columns]
+    rankings, answer = [], ""
+    for column in columns:
+        found = [(cost, rank) for cost in budgets.COSTS if (rank := budgets.ranking(runs, column, cost))]
+        if found:
+            rankings.append({"column": column, "at": [(rank.amount, cost.spent, rank.table) for cost, rank in found]})
+            answer = answer or budgets.answer(runs, column, found)
+    return {"plots": [pictures for pictures in plots if pictures], "rankings": rankings, "answer": answer}
 
 
 def readouts(section: dict, metrics: list[dict]) -> Iterator[dict]:
@@ -126,7 +112,7 @@ def values(section: dict, numbers: Numbers, metrics: list[dict]) -> dict:
         "results_note": study_note(section),
         "told_apart_sentences": sentences(section, numbers),
         "tests_note": tests_note(section),
-        "plots": [cost_plots(section, numbers, column) for column in columns],
+        **at_equal_costs(section, numbers, columns),
         "tests": [tests for column in columns if (tests := against_reference(section, numbers, column))],
         "readouts": list(readouts(section, metrics)),
     }

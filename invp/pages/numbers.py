@@ -140,6 +140,10 @@ class Numbers:
         images = " or ".join(f"{n:,}" for n in self.images(column))
         return f"{column} (n = {images})" if images else column
 
+    def decimals(self, column: str) -> int:
+        """The decimals that all numbers of a column have."""
+        return self._decimals[column]
+
     def number_text(self, value: float, column: str) -> str:
         """A number with the decimals of its column."""
         return f"{value:.{self._decimals[column]}f}"

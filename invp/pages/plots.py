@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 
 from invp.pages.tables import one_line
@@ -47,7 +48,7 @@ def png(content: bytes, label: str) -> Picture:
 
 def line_plot(series: dict[str, list[tuple]], x_label: str, y_label: str, marks: dict[str, float] | None = None) -> Picture:
     """Lines, a colour a series, with their names below the axes, where they hide nothing; points are (x, y) or (x, y, below, above),
-    the lengths of a bar. `marks` are upright lines by what they say, each at its x."""
+    the lengths of a bar and the edges of a band. `marks` are upright lines by what they say, each at its x."""
     with drawing() as pyplot:
         rows = -(-(len(series) + len(marks or {})) // LEGEND_COLUMNS)
         figure, axes = pyplot.subplots(figsize=(4.6, 2.8 + 0.2 * rows), layout="constrained")
@@ -58,6 +59,8 @@ def line_plot(series: dict[str, list[tuple]], x_label: str, y_label: str, marks:
             x, y, *ends = zip(*points, strict=True)
             if ends:
                 axes.errorbar(x, y, ends, fmt="none", ecolor=colour, alpha=0.6, capsize=2)
+                low, high = (np.add(y, sign * np.array(end)) for sign, end in zip((-1, 1), ends, strict=True))
+                axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
             axes.plot(x, y, label=label, color=colour, ls=style, lw=1.8, marker=marker, ms=4)
         for i, (label, x) in enumerate((marks or {}).items()):
             axes.axvline(x, label=label, color="#5f6b73", lw=1, ls=LINE_STYLES[(i + 1) % len(LINE_STYLES)], zorder=0)

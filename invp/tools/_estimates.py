@@ -19,7 +19,22 @@ SIMILARITIES = 100e12  # operations a second of an exact kNN search
 COPIED = 100e6  # bytes a second that `prepare` reads, checks and writes
 START = 15.0  # seconds of a job's imports and start
 REST = 30.0  # seconds of a figure, a summary, a report
+PROBED = 1000  # classes of a linear probe
 SAMPLED = 500  # files whose size is asked, to know the mean
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is assumed of a machine, or was measured of it: operations, images, bytes a second; seconds."""
+
+    operations: float = OPERATIONS
+    on_cpu: float = ON_CPU
+    decoded: float = DECODED
+    similarities: float = SIMILARITIES
+    copied: float = COPIED
+    start: float = START
+    rest: float = REST
+    probed: int = PROBED
 
 
 @dataclass
@@ -31,6 +46,7 @@ class Job:
     outputs: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
     gpus: int = 1  # one a process
+    threads: int = 1  # cores that it holds
     limit: float = math.inf  # hours that the job asks for
     pending: bool = False
     hours: float = 0.0
@@ -60,10 +76,10 @@ def network(encoder: str, head: str, size: int) -> tuple[float, int, int, int]:
 
 
 class Estimator:
-    """Times and sizes of jobs; `root` has the raw data, `results` what was measured."""
+    """Times and sizes of jobs; `root` has the raw data, `results` what was measured, and `machine` what is assumed else."""
 
-    def __init__(self, root: Path, results: Path):
-        self.root, self.results = root, results
+    def __init__(self, root: Path, results: Path, machine: Machine | None = None):
+        self.root, self.results, self.machine = root, results, machine or Machine()
 
     @cached_property
     def records(self) -> list[dict]:
@@ -126,10 +142,10 @@ class Estimator:
                 job.gigabytes += self._split_of(job)[1] / 1e9
             return
         seconds, size, source = getattr(self, f"_{job.step}", self._rest)(job, by_output)
-        job.hours, job.gigabytes, job.source = (START + seconds) / 3600, size / 1e9, source
+        job.hours, job.gigabytes, job.source = (self.machine.start + seconds) / 3600, size / 1e9, source
 
     def _rest(self, job: Job, by_output) -> tuple[float, float, str]:
-        return REST, 5e6, "assumed"
+        return self.machine.rest, 5e6, "assumed"
 
     def _split_of(self, job: Job) -> tuple[int, int, str]:
         dataset_id, name = Path(next(o for o in job.outputs if o.endswith("manifest.json"))).parts[-3:-1]
@@ -149,7 +165,7 @@ class Estimator:
 
     def _prepare(self, job: Job, by_output) -> tuple[float, float, str]:
         size = self._split_of(job)[1]
-        return size / COPIED, size, "assumed"
+        return size / self.machine.copied, size, "assumed"
 
     def _pretrain(self, job: Job, by_output) -> tuple[float, float, str]:
         number, _, form = self._data_of(job, by_output)[0]
@@ -161,13 +177,13 @@ class Estimator:
             return images / rate, size, "rate"
 
         views = area_of_views(job.section, num_views(job.section["objective"]))
-        seconds = images * views * 3 * operations / OPERATIONS
-        return max(seconds, images * views / DECODED if form == "encoded" else 0), size, "assumed"
+        seconds = images * views * 3 * operations / self.machine.operations
+        return max(seconds, images * views / self.machine.decoded if form == "encoded" else 0), size, "assumed"
 
     def _features(self, job: Job, by_output) -> tuple[float, float, str]:
         number, _, form = self._data_of(job, by_output)[0]
         operations, _, features, dimensions = self._network(job.section)
-        seconds = max(number * operations / OPERATIONS, number / DECODED if form == "encoded" else 0)
+        seconds = max(number * operations / self.machine.operations, number / self.machine.decoded if form == "encoded" else 0)
         return seconds, number * (4 * (features + dimensions) + 12), "assumed"
 
     def _graph(self, job: Job, by_output) -> tuple[float, float, str]:
@@ -175,7 +191,7 @@ class Estimator:
         maker = next(by_output[p] for p in job.inputs if p.endswith("checkpoint.pt") and p in by_output)
         dimensions = self._network(maker.section)[3]
         k = job.section["graph"].get("k", 10)
-        return 2 * dimensions * number**2 / SIMILARITIES, number * (12 * k + 24), "assumed"
+        return 2 * dimensions * number**2 / self.machine.similarities, number * (12 * k + 24), "assumed"
 
     def _evaluate(self, job: Job, by_output) -> tuple[float, float, str]:
         """Of heads on F features: 6 F C operations an image and epoch; of kNN: 2 F for each pair."""
@@ -184,14 +200,14 @@ class Estimator:
         makers = [by_output[p] for p in job.inputs if p in by_output and by_output[p].rule == "features"]
         numbers = [part[0] for part in self._data_of(job, by_output)]
         if not makers or not numbers:
-            return REST, 1e6, "assumed"
+            return self.machine.rest, 1e6, "assumed"
         features = self._network(makers[0].section)[2]
         options = job.section["evaluation"]
         heads = len(options.get("learning_rates", [0])) * len(options.get("weight_decays", [0]))
         pairs = 2 * features * max(numbers) * min(numbers)
-        probes = 6 * features * 1000 * max(numbers) * options.get("epochs", 0) * heads
+        probes = 6 * features * self.machine.probed * max(numbers) * options.get("epochs", 0) * heads
         on_gpu = uses_gpu(load_plugin("steps", job.step), job.section)
-        return (pairs + probes) / (OPERATIONS if on_gpu else ON_CPU), 1e6, "assumed"
+        return (pairs + probes) / (self.machine.operations if on_gpu else self.machine.on_cpu), 1e6, "assumed"
 
     def _evaluate_network(self, job: Job, by_output) -> float:
         """Seconds of an evaluation that runs the encoder: its passes over images, three times as much where it is trained."""
@@ -200,7 +216,7 @@ class Estimator:
         number, _, form = max(splits, default=(0, 0, "uint8"))
         operations, seen, trained = self._network(job.section)[0], sum(part[0] for part in splits), 0.0
         if gathers and options["name"] != "transfer":
-            return REST
+            return self.machine.rest
         if options.get("steps"):
             trained = options["steps"] * options["batch_size"] * self._trainings(job, gathers)
         elif "share" in options:
@@ -213,8 +229,8 @@ class Estimator:
             seen = min(number, options["images"]) + min(number, options["viewed"]) * options["views"]
         if options["name"] == "detection":  # its images are larger
             operations *= options["test_size"] * options["longest"] / job.section["augmentation"]["size"] ** 2
-        computed = (seen + 3 * trained) * operations / OPERATIONS
-        return max(computed, (seen + trained) / DECODED if form == "encoded" else 0.0)
+        computed = (seen + 3 * trained) * operations / self.machine.operations
+        return max(computed, (seen + trained) / self.machine.decoded if form == "encoded" else 0.0)
 
     _evaluate_part = _evaluate
 

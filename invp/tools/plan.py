@@ -53,6 +53,8 @@ def parsed(text: str) -> list[Job]:
             jobs.append(Job(line.split()[1].rstrip(":"), {}))
         elif key in ("input", "output") and jobs:
             setattr(jobs[-1], f"{key}s", [path.strip() for path in rest.split(",")])
+        elif key == "threads" and jobs and rest.isdigit():
+            jobs[-1].threads = int(rest)
         elif key == "resources" and jobs:
             asked = dict(pair.strip().partition("=")[::2] for pair in rest.split(","))
             jobs[-1].gpus = int(asked.get("processes", 1)) * int(asked.get("nodes", 1))

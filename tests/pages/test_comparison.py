@@ -3,12 +3,11 @@
 import math
 
 import numpy as np
-import pytest
 from scipy.stats import binomtest
 
 from invp.core.significance import mcnemar, welch
 from invp.data.answers import packed
-from invp.pages.comparison import against_reference, bars, cost_plots, readouts
+from invp.pages.comparison import against_reference, readouts
 from invp.pages.numbers import Number, Numbers
 from invp.pages.pairs import difference, sentences
 from invp.pages.tables import study_table
@@ -89,26 +88,6 @@ def test_ahead_is_less_where_less_is_better_and_other_data_sets_are_left_out():
     data = {("a", "statistics"): "digits", ("b", "statistics"): "digits", ("c", "statistics"): "cifar10"}
     tests = against_reference(section, Numbers(rows, {"statistics.overlap": Metric("share", "lower")}, data), "statistics.overlap")
     assert [(row[0], row[-1]) for row in tests["table"].rows] == [("b", "ahead")]
-
-
-def test_the_bars_are_wilsons_of_one_seed_and_the_deviation_of_several():
-    numbers = answering({"a": set(range(5))})
-    low, high = binomtest(355, 360).proportion_ci(method="wilson")
-    assert bars(numbers, "a", 2, "knn.top1") == pytest.approx((100 * (355 / 360 - low), 100 * (high - 355 / 360)))
-    several = Numbers([Number("a", s, 2, "knn", "top1", v) for s, v in enumerate((1.0, 3.0))])
-    assert bars(several, "a", 2, "knn.top1") == pytest.approx((math.sqrt(2),) * 2)
-    assert bars(Numbers([Number("a", 0, 2, "graph", "recall", 0.5)]), "a", 2, "graph.recall") == (0, 0)
-
-
-def test_a_column_is_drawn_against_what_it_cost():
-    section = {"experiments": ["a", "b"], "loaded": {"a": {"stages": [1, 2]}, "b": {"stages": [0]}}}
-    scores = [Number("a", 0, 1, "knn", "top1", 50.0), Number("a", 0, 2, "knn", "top1", 60.0), Number("b", 0, 0, "knn", "top1", 9.0)]
-    views = [Number("a", 0, stage, "training", "views", 100 * stage) for stage in (1, 2)]
-    plots = cost_plots(section, Numbers(scores + views), "knn.top1")
-    labels = ["knn.top1 against views seen in pretraining", "knn.top1 against seconds of pretraining"]
-    assert [picture.label for picture in plots] == labels
-    assert all(picture.content.startswith("<svg") for picture in plots)
-    assert cost_plots(section, Numbers(views), "knn.top1") == []
 
 
 def test_readouts_are_over_seeds_and_splits():
