@@ -1,12 +1,14 @@
 """What a study would cost: against numbers worked out by hand, and measured ones where there are any."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from invp.tools import _estimates, plan
-from tests.conftest import fresh
+from tests.conftest import ROOT, fresh
 
 DRY_RUN = """
 rule features:
@@ -54,6 +56,31 @@ def test_the_critical_path_is_the_longest_chain_of_what_is_left_to_do():
     assert plan.critical_path(jobs, by_output) == 4.5
 
 
+def test_times_and_sizes_are_in_the_units_that_people_use():
+    assert [plan.duration(seconds / 3600) for seconds in (0.2, 59.6, 109, 7500)] == ["0 s", "1 min 0 s", "1 min 49 s", "2 h 5 min"]
+    assert plan.duration(80) == "3.3 days" and plan.duration(47.9) == "47 h 54 min"
+    assert [plan.size(g) for g in (0.0432, 1.23, 258)] == ["43 MB", "1.2 GB", "258 GB"] and plan.size(1e-4) == "< 1 MB"
+
+
+def test_without_a_gpu_a_plan_reckons_with_the_cores(monkeypatch, capsys):
+    """Two trainings of 36 s of counted operations on two cores, then what needs both: three quarters of a minute with their starts."""
+    operations = 36 * _estimates.ON_CPU / 8
+    jobs = [_estimates.Job("pretrain", {}, [name], pending=True, threads=1) for name in "ab"]
+    jobs.append(_estimates.Job("report", {}, ["c"], ["a", "b"], pending=True, threads=1))
+    monkeypatch.setattr(plan, "jobs_of", lambda *given: jobs)
+    monkeypatch.setattr(plan, "on_gpu", lambda job: job.rule == "pretrain")
+    monkeypatch.setattr(plan, "cores", lambda: 2)
+    monkeypatch.setattr(plan, "devices_of", lambda environment: [])
+    monkeypatch.setattr(
+        _estimates.Estimator, "_pretrain", lambda self, job, made: (operations / self.machine.operations, 1e6, "assumed")
+    )
+    plan.totals(Path("study.yaml"), None, ROOT / "profiles/local")
+    words = capsys.readouterr().out
+    seconds = 36 + 2 * _estimates.LOCAL_START
+    assert f"3 jobs, 7 MB on disk, about {plan.duration(seconds / 3600)} on this machine (2 cores, no GPU)." in words
+    assert "0.0625 TFLOP/s (no GPU, 1 thread a job, not measured)" in words and "GPU-hours" not in words
+
+
 def test_operations_of_resnet_50_are_those_of_its_paper():
     """4.1e9 multiply-adds at 224 px, 25.6 million parameters, less the last layer's two."""
     encoder = {"name": "resnet50", "stem": "imagenet", "norm": "batch", "width": 64, "blocks": 2, "zero_init_residual": False}
@@ -67,13 +94,14 @@ def test_operations_of_resnet_50_are_those_of_its_paper():
 def test_a_finished_study_is_measured_and_another_seed_of_it_too(finished, tmp_path):
     project = finished.copy(tmp_path / "project")
     words = project.invp("plan", "config/studies/smoke.yaml")
-    assert "0 jobs, 0 GPU-hours" in words and "assumed" not in words.split("jobs, ")[0]
+    assert "\n0 jobs, " in words and "about 0 s on this machine" in words and "assumed" not in words.split("jobs, ")[0]
+    assert "GPU-hours" not in words, "here is none"
     project.edit("config/studies/smoke.yaml", "seeds: [0]", "seeds: [0, 1]")
     words = project.invp("plan", "config/studies/smoke.yaml")
     row = next(line for line in words.splitlines() if line.startswith("pretrain"))
     assert "4 of 8" in row and "8 measured" in row
     records = [json.loads(p.read_text()) for p in (project.folder / "results").glob("*/seed-0/pretrain/*/record.json")]
-    assert float(row.split()[4]) == pytest.approx(sum(r["seconds"] for r in records) / 3600, rel=1e-3)
+    assert re.split(r"\s{2,}", row)[2] == plan.duration(sum(r["seconds"] for r in records) / 3600)
 
 
 def test_the_imagenet_study_on_a_generated_tree_is_planned_before_anything_is_submitted(tmp_path):
@@ -93,6 +121,7 @@ def test_the_imagenet_study_on_a_generated_tree_is_planned_before_anything_is_su
     views = 24 * (2 * 800 + 5 * 200)
     seconds = 32 * _estimates.START + max(views * 3 * 8.2e9 / _estimates.OPERATIONS, views / _estimates.DECODED)
     assert float(lines["pretrain"].split()[4]) == pytest.approx(seconds / 3600, rel=0.05)
+    assert re.split(r"\s{2,}", lines["pretrain"])[3] == plan.duration(float(lines["pretrain"].split()[4]))
     (project.folder / "config/studies/imagenet.yaml").unlink()
     assert "does not exist" in project.invp("plan", *arguments, expect=2)
 
@@ -137,7 +166,7 @@ def test_no_job_of_the_papers_tables_exceeds_its_rules_limit(tmp_path):
     )
     assert rows["evaluate_on_cpu"][4] == "-", "hours of a job without a GPU are no GPU-hours"
     total = sum(float(row[4]) for row in rows.values() if row[4] != "-")
-    said = float(words.split(" GPU-hours, ")[0].split()[-1])
+    said = float(words.split(" GPU-hours, ")[0].split()[-1].replace(",", ""))
     assert said == pytest.approx(total, rel=1e-2) and said > 500
 
 

@@ -1,7 +1,6 @@
 """How long a study of `compare` takes on this machine: measured trainings, the jobs of Snakemake's own graph, and what fits into a time."""
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -9,18 +8,13 @@ from typing import Any
 from invp.tools import _compare_speed as speed
 from invp.tools._compare_choice import Choice
 from invp.tools._estimates import Estimator, Job, Machine
-from invp.tools._schedule import makespan
+from invp.tools._schedule import cores, makespan
 from invp.tools.plan import jobs_of, on_gpu
 
 LADDER_SECONDS, METHOD_SECONDS = 1.5, 3.0  # for which steps of a network, and of an epoch of a method, are timed
 JOBS_OF_A_STAGE = 6  # its training, features of two splits, graph and two evaluations; besides them a run has its explorer
 FOR_TRAINING = 0.65  # of the time, as a first guess, before the jobs are known
 SHARED = 8  # threads of a job at most, as the workflow shares a machine out
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Clock:

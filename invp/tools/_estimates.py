@@ -19,6 +19,7 @@ SIMILARITIES = 100e12  # operations a second of an exact kNN search
 COPIED = 100e6  # bytes a second that `prepare` reads, checks and writes
 START = 15.0  # seconds of a job's imports and start
 REST = 30.0  # seconds of a figure, a summary, a report
+LOCAL_START = 5.0  # of both on a machine without a cluster; measured on one core of an AMD EPYC: 4 to 7
 PROBED = 1000  # classes of a linear probe
 SAMPLED = 500  # files whose size is asked, to know the mean
 
@@ -35,6 +36,20 @@ class Machine:
     start: float = START
     rest: float = REST
     probed: int = PROBED
+    words: str = "a target for one H200, not measured"
+
+
+def without_gpu(threads: int) -> Machine:
+    """What is assumed of a machine without a GPU, of which a job has so many threads: an eighth of ON_CPU for each."""
+    own = ON_CPU / 8 * threads
+    return Machine(
+        operations=own,
+        on_cpu=own,
+        similarities=own,
+        start=LOCAL_START,
+        rest=0.0,
+        words=f"no GPU, {threads} thread{'s' * (threads > 1)} a job, not measured",
+    )
 
 
 @dataclass

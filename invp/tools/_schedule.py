@@ -1,9 +1,15 @@
-"""How long a study's jobs take together where few run side by side, for `compare`: Snakemake starts whatever is ready and fits."""
+"""How long a study's jobs take together where few run side by side, for `plan` and `compare`: Snakemake starts whatever is ready and fits."""
 
 import heapq
+import os
 from collections.abc import Callable
 
 from invp.tools._estimates import Job
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def makespan(jobs: list[Job], seconds: Callable[[int], float], cores: int, gpus: int, on_gpu: Callable[[Job], bool]) -> float:

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from invp.pages.tables import aligned
+from invp.plumbing.devices import devices_of
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import read_yaml
 from invp.plumbing.plugins import load_plugin, plugin_names, uses_gpu
-from invp.tools._estimates import COPIED, DECODED, ON_CPU, OPERATIONS, START, Estimator, Job
+from invp.tools._estimates import COPIED, DECODED, Estimator, Job, Machine, without_gpu
+from invp.tools._schedule import cores, makespan
 
 
 def jobs_of(study: Path, root: str | None, profile: Path) -> list[Job]:
@@ -71,6 +73,29 @@ def on_gpu(job: Job) -> bool:
     return uses_gpu(load_plugin("steps", job.step), job.section)
 
 
+def duration(hours: float) -> str:
+    """'45 s', '1 min 49 s', '2 h 5 min' or '3.2 days'."""
+    seconds = round(3600 * hours)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min" if hours < 48 else f"{hours / 24:,.1f} days"
+
+
+def size(gigabytes: float) -> str:
+    """'< 1 MB', '43 MB' or '1.2 GB'."""
+    if gigabytes < 0.0005:
+        return "< 1 MB"
+    return f"{1000 * gigabytes:.0f} MB" if gigabytes < 1 else f"{gigabytes:,.1f} GB" if gigabytes < 100 else f"{gigabytes:,.0f} GB"
+
+
+def submits(profile: Path) -> bool:
+    """Whether the profile hands jobs to a cluster."""
+    found = [path for path in (profile / "config.yaml", *sorted(profile.glob("config*.yaml"))) if path.is_file()]
+    return bool(found) and "executor" in read_yaml(found[0])
+
+
 def over_limit(jobs: list[Job]) -> Iterable[str]:
     """A line for each rule with pending jobs that would take longer than it asks for."""
     pending = [job for job in jobs if job.pending and job.hours / job.gpus > job.limit]
@@ -97,7 +122,8 @@ def critical_path(jobs: list[Job], by_output: dict[str, Job]) -> float:
     return max((end(job) for job in jobs), default=0.0)
 
 
-def _rows(jobs: list[Job]) -> Iterable[list[str]]:
+def _rows(jobs: list[Job], gpus: bool) -> Iterable[list[str]]:
+    """A row a rule; where there are no GPUs nothing is said of them."""
     steps = plugin_names("steps")
     for _, rule in sorted({(steps.index(job.step), job.rule) for job in jobs}):
         own = [job for job in jobs if job.rule == rule]
@@ -106,8 +132,16 @@ def _rows(jobs: list[Job]) -> Iterable[list[str]]:
         longest = max((job.hours / job.gpus for job in pending), default=0.0)
         sources = {s: sum(job.source == s for job in own) for s in ("measured", "rate", "assumed")}
         origin = ", ".join(f"{count} {name}" for name, count in sources.items() if count)
-        yield [rule, f"{len(pending)} of {len(own)}", f"{hours:.4g}" if any(map(on_gpu, own)) else "-", f"{hours:.4g}",
-               f"{longest:.4g}", f"{sum(job.gigabytes for job in own):.4g}", origin]  # fmt: skip
+        on = [f"{hours:.4g}" if any(map(on_gpu, own)) else "-"] if gpus else []
+        yield [
+            rule,
+            f"{len(pending)} of {len(own)}",
+            *on,
+            duration(hours),
+            duration(longest),
+            size(sum(job.gigabytes for job in own)),
+            origin,
+        ]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +159,9 @@ def totals(study: Path, root: str | None, profile: Path) -> dict[str, Any]:
     """Prints the table and returns its totals; the profile says the GPUs of a pretraining."""
     jobs = jobs_of(study, root, profile)
     by_output = {path: job for job in jobs for path in job.outputs}
-    estimator = Estimator(Path(root or os.environ.get("INVP_DATA") or "data"), Path("results"))
+    cluster, here = submits(profile), devices_of(os.environ)
+    machine = Machine() if cluster or here else without_gpu(max((job.threads for job in jobs), default=1))
+    estimator = Estimator(Path(root or os.environ.get("INVP_DATA") or "data"), Path("results"), machine)
     for job in jobs:
         estimator.estimate(job, by_output)
     pending = [job for job in jobs if job.pending]
@@ -135,19 +171,27 @@ def totals(study: Path, root: str | None, profile: Path) -> dict[str, Any]:
         "critical_path_hours": critical_path(jobs, by_output),
         "gigabytes": sum(job.gigabytes for job in jobs),
     }
-    header = ["rule", "jobs to run", "GPU-hours", "hours in all", "longest job", "GB on disk", "times from"]
-    print(aligned(header, list(_rows(jobs))), end="")
-    gpus = max((job.gpus for job in jobs), default=1)
-    print(
-        f"{totals['jobs']} jobs, {totals['gpu_hours']:.4g} GPU-hours, {totals['critical_path_hours']:.4g} hours on the critical path with "
-        f"{gpus} GPU{'s' * (gpus > 1)} for a pretraining, {totals['gigabytes']:.4g} GB on disk."
-    )
+    gpus = bool(cluster or here)
+    header = ["rule", "jobs to run", *(["GPU-hours"] if gpus else []), "time in all", "longest job", "disk", "times from"]
+    print(aligned(header, list(_rows(jobs, gpus))), end="")
+    print(f"{totals['jobs']} jobs, {size(totals['gigabytes'])} on disk, ", end="")
+    if cluster:
+        most = max((job.gpus for job in jobs), default=1)
+        print(
+            f"{totals['gpu_hours']:,.4g} GPU-hours, {duration(totals['critical_path_hours'])} on the critical path with "
+            f"{most} GPU{'s' * (most > 1)} for a pretraining."
+        )
+    else:
+        seconds = makespan(jobs, lambda number: 3600 * jobs[number].hours / jobs[number].gpus, cores(), len(here), on_gpu)
+        print(
+            f"about {duration(seconds / 3600)} on this machine ({cores()} cores, {len(here) or 'no'} GPU{'s' * (len(here) > 1)})."
+        )
     for line in over_limit(jobs):
         print(f"warning: {line}")
     print(
         "measured: the seconds of the same job, with another seed or in an earlier run, on the device of that time. rate: images a "
         "second of\nthe same network and objective. assumed: from counted operations at "
-        f"{OPERATIONS / 1e12:.0f} TFLOP/s (a target for one H200, not measured; {ON_CPU / 1e12:.1g} without a GPU),\n"
-        f"{DECODED:,.0f} decoded images/s, {COPIED / 1e6:.0f} MB/s of copying and {START:.0f} s a start; several GPUs are assumed to share a pretraining without loss."
+        f"{machine.operations / 1e12:.3g} TFLOP/s ({machine.words}),\n"
+        f"{DECODED:,.0f} decoded images/s, {COPIED / 1e6:.0f} MB/s of copying and {machine.start:.0f} s a start; several GPUs are assumed to share a pretraining without loss."
     )
     return totals
