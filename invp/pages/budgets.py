@@ -125,7 +125,10 @@ class Ranking:
         for name in self.order:
             low, high = self.places(name)
             first = name == self.order[0]
-            against = "first" if first else "behind" if (self.order[0], name) in self.ahead else "not told apart"
+            one = min(len(self.values[name]), len(self.values[self.order[0]])) < 2
+            against = (
+                "first" if first else "behind" if (self.order[0], name) in self.ahead else "one seed" if one else "not told apart"
+            )
             place = str(low) if low == high else f"{low} to {high}"
             rows.append([place, name, self.text(name), interval(self.values[name], self.decimals), against])
         return Table(["place", "experiment", "mean ± SD", "95 % interval of the mean", "against the first"], rows)

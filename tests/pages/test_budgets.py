@@ -117,7 +117,7 @@ def test_with_one_seed_nothing_is_told_over_seeds(undrawn):
     assert "slow has the best number (60.00), and fast the next (50.00)" in found["answer"]
     assert "With one seed nothing can be told over seeds" in found["answer"] and "ahead" not in found["answer"]
     (_, _, table), *_ = found["rankings"][0]["at"]
-    assert [row[0] for row in table.rows] == ["1 to 3"] * 3 and {row[-1] for row in table.rows[1:]} == {"not told apart"}
+    assert [row[0] for row in table.rows] == ["1 to 3"] * 3 and {row[-1] for row in table.rows[1:]} == {"one seed"}
     assert {row[3] for row in table.rows} == {"-"}
 
 
