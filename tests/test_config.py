@@ -177,7 +177,7 @@ def test_what_a_parent_has_can_be_taken_back(folder):
         emptied = load(write(folder, "none", extends="parent", evaluations=nothing, figures=nothing))
         assert emptied["evaluations"] == emptied["figures"] == {}
     renamed = load(write(folder, "renamed", extends="parent", evaluations={"svm": {"name": "knn"}}))
-    assert renamed["evaluations"]["svm"] == {"name": "knn", "k": [200], "temperature": [0.07], "features": "embedding"}
+    assert renamed["evaluations"]["svm"] == {"name": "knn", "k": [200, 10, 20, 100], "temperature": [0.07], "features": "embedding"}
 
 
 def test_a_figure_of_pictures_is_refused_where_the_objective_makes_none(folder):
