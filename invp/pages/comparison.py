@@ -22,16 +22,16 @@ def against_reference(section: dict, numbers: Numbers, column: str) -> dict | No
         ends = "-" if math.isnan(each.low) else " to ".join(signed(end, column, numbers) for end in (each.low, each.high))
         said = verdict(each.value, p_holm, numbers.metric(column).better)
         score = numbers.text(name, last_stage(section, name), column)
-        rows.append([name, score, signed(each.value, column, numbers), ends, each.test, p_text(each.p), p_text(p_holm), said])
+        rows.append([name, said, score, signed(each.value, column, numbers), ends, each.test, p_text(each.p), p_text(p_holm)])
     header = [
         "experiment",
+        f"{reference} is",
         numbers.heading(column),
         "difference",
         "95 % interval over seeds",
         "test",
         "p",
         "p, Holm",
-        f"{reference} is",
     ]
     return {
         "column": numbers.heading(column),
