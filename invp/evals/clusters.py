@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from invp.core.clusters import Clusters, kmeans
-from invp.core.metrics import accuracy_by_class, confusion_matrix
+from invp.core.metrics import accuracy, accuracy_by_class, confusion_matrix
 from invp.data.tables import blocks, unit_rows
 from invp.evals._inputs import FeatureInputs
 from invp.plumbing.errors import UserError
@@ -78,7 +78,7 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
     confusion = confusion_matrix(answers, truth, num_classes)
     return {
         "metrics": {
-            "accuracy": 100 * float((answers == truth).mean()),
+            "accuracy": accuracy(answers == truth),
             "nmi": float(normalized_mutual_info_score(truth, clusters)),
             "ari": float(adjusted_rand_score(truth, clusters)),
         },

@@ -109,7 +109,7 @@ def values(section: dict, numbers: Numbers, metrics: list[dict]) -> dict:
         "title": section["title"] or section["study"],
         "seeds": section["seeds"],
         "results": study_table(section, numbers),
-        "results_note": study_note(section),
+        "results_note": study_note(section, numbers),
         "told_apart_sentences": sentences(section, numbers),
         "tests_note": tests_note(section),
         **at_equal_costs(section, numbers, columns),

@@ -146,7 +146,7 @@ class Numbers:
 
     def number_text(self, value: float, column: str) -> str:
         """A number with the decimals of its column."""
-        return f"{value:.{self._decimals[column]}f}"
+        return f"{value:.{self.decimals(column)}f}"
 
     def text(self, experiment: str, stage: int, column: str) -> str:
         """A cell: '98.3 [96.4, 99.2]', the accuracy and its interval over test images; '98.3 ± 0.2 [96.4, 99.2]' with the deviation over
@@ -154,7 +154,7 @@ class Numbers:
         estimate = self.estimate(experiment, stage, column)
         if estimate is None:
             return "-"
-        decimals, images = self._decimals[column], self.shared_by(experiment, stage, column)
+        decimals, images = self.decimals(column), self.shared_by(experiment, stage, column)
         return share_text(estimate, decimals, images) if images else estimate.text(decimals)
 
     def metric(self, column: str) -> Metric:
@@ -202,7 +202,8 @@ def read_numbers(section: dict, inputs: dict[str, list[Path]]) -> Numbers:
                 if "test_images" in content["protocol"]:
                     images[own] = content["protocol"]["test_images"]
                 place = run["experiment"], int(run["seed"]), int(run["stage"])
-                right |= {(*place, f"{source}.{name}"): text for name, text in content["answers"].items()}
+                # What an earlier version measured and `adopt` accepted may keep none.
+                right |= {(*place, f"{source}.{name}"): text for name, text in content.get("answers", {}).items()}
             elif kind == "graphs":
                 source, values = "graph", read_json(path)["measures"]
             else:

@@ -65,7 +65,7 @@ def measurement(column: dict, metrics: list[dict]) -> Measurement | None:
         ]
         if fitting:
             seeds = [content for content in fitting if content["eval"] == fitting[0]["eval"]]
-            is_share = all(column["metric"] in content["answers"] for content in seeds)
+            is_share = all(column["metric"] in content.get("answers", ()) for content in seeds)
             return Measurement([content["metrics"][column["metric"]] for content in seeds], seeds[0]["protocol"], plugin, is_share)
     return None
 

@@ -191,9 +191,12 @@ def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folde
         "seeds": section["seeds"],
         "ranking_column": numbers.heading(section["columns"][0]),
         "ranking": ranking(section, numbers),
+        "ranking_has_intervals": any(
+            numbers.shared_by(name, last_stage(section, name), section["columns"][0]) for name in section["experiments"]
+        ),
         "ranking_told_apart": sentences({**section, "columns": section["columns"][:1]}, numbers),
         "results": study_table(section, numbers),
-        "results_note": study_note(section),
+        "results_note": study_note(section, numbers),
         "told_apart_sentences": sentences(section, numbers),
         "tests_note": tests_note(section),
         "not_made": not_made_table(not_made),

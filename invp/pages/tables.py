@@ -49,14 +49,15 @@ def study_table(section: dict, numbers: Numbers) -> Table:
     return table
 
 
-def study_note(section: dict) -> str:
-    """What the numbers of the study's table are, for the reader below it."""
+def study_note(section: dict, numbers: Numbers) -> str:
+    """What the numbers of the study's table are, for the reader below it; of intervals only where the table has some."""
     seeds = len(section["seeds"])
     spread = "one seed: no spread is known" if seeds == 1 else f"mean ± standard deviation over {seeds} seeds"
-    return (
-        f"Last stage of each experiment; {spread}. Accuracies are in % of n test images, shares between 0 and 1. In brackets: Wilson's"
-        " 95 % interval over the test images, which says nothing about other seeds."
-    )
+    note = f"Last stage of each experiment; {spread}. Accuracies are in % of n test images, shares between 0 and 1."
+    cells = ((name, last_stage(section, name), column) for name in section["experiments"] for column in section["columns"])
+    if any(numbers.shared_by(*cell) for cell in cells):
+        note += " In brackets: Wilson's 95 % interval over the test images, which says nothing about other seeds."
+    return note
 
 
 def not_made_table(not_made: list[NotMade]) -> Table:

@@ -53,7 +53,7 @@ def run(job: Job) -> None:
     lines = [line for key, (_, rows) in beside.items() for line in published.csv_rows(key, rows)]
     write_csv(outputs["tables"], published.CSV_HEADER, lines)
 
-    title, table, note = section["title"] or section["study"], study_table(section, numbers), study_note(section)
+    title, table, note = section["title"] or section["study"], study_table(section, numbers), study_note(section, numbers)
     said = sentences(section, numbers)
     said += [tests_note(section)] if said else []
     text = f"{one_line(title)}\n{aligned(table.header, table.rows)}{note}\n" + "".join(f"{one_line(each)}\n" for each in said)

@@ -29,15 +29,15 @@ def prepared(source: Any, folder: Path) -> float:
     from invp.steps.prepare import shard_table
 
     number, most = source.num_samples, SAMPLED[source.format]
-    repeats, step = -(-number // most), -(-number // most)
+    step = -(-number // most)  # every so many images one is read, and it stands for as many
     started = time.perf_counter()
     table, *_ = shard_table(source, range(0, number, step))
     seconds = (time.perf_counter() - started) / len(range(0, number, step))
     folder.mkdir()
     write_tables(folder / "shard.arrow", iter([table]))
     shard = {"file": "shard.arrow", "rows": len(table), "sha256": sha256_of(folder / "shard.arrow")}
-    described = {"num_samples": repeats * len(table), "format": source.format, "shape": source.shape, "classes": source.classes}
-    write_json(folder / "manifest.json", {**described, "shards": [shard] * repeats})
+    described = {"num_samples": step * len(table), "format": source.format, "shape": source.shape, "classes": source.classes}
+    write_json(folder / "manifest.json", {**described, "shards": [shard] * step})
     return seconds
 
 

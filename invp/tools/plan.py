@@ -21,7 +21,7 @@ from invp.plumbing.devices import devices_of
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import read_yaml
 from invp.plumbing.plugins import load_plugin, plugin_names, uses_gpu
-from invp.tools._estimates import COPIED, DECODED, Estimator, Job, Machine, without_gpu
+from invp.tools._estimates import Estimator, Job, Machine, without_gpu
 from invp.tools._schedule import cores, makespan
 
 
@@ -92,8 +92,7 @@ def size(gigabytes: float) -> str:
 
 def submits(profile: Path) -> bool:
     """Whether the profile hands jobs to a cluster."""
-    found = [path for path in (profile / "config.yaml", *sorted(profile.glob("config*.yaml"))) if path.is_file()]
-    return bool(found) and "executor" in read_yaml(found[0])
+    return any("executor" in read_yaml(path) for path in profile.glob("config*.yaml"))
 
 
 def over_limit(jobs: list[Job]) -> Iterable[str]:
@@ -192,6 +191,6 @@ def totals(study: Path, root: str | None, profile: Path) -> dict[str, Any]:
         "measured: the seconds of the same job, with another seed or in an earlier run, on the device of that time. rate: images a "
         "second of\nthe same network and objective. assumed: from counted operations at "
         f"{machine.operations / 1e12:.3g} TFLOP/s ({machine.words}),\n"
-        f"{DECODED:,.0f} decoded images/s, {COPIED / 1e6:.0f} MB/s of copying and {machine.start:.0f} s a start; several GPUs are assumed to share a pretraining without loss."
+        f"{machine.decoded:,.0f} decoded images/s, {machine.copied / 1e6:.0f} MB/s of copying and {machine.start:.0f} s a start; several GPUs are assumed to share a pretraining without loss."
     )
     return totals

@@ -53,6 +53,7 @@ def test_alignment_and_uniformity_at_their_ends():
 def test_alignment_and_uniformity_together_are_lightlys_loss(monkeypatch):
     package = importlib.util.find_spec("lightly")
     if package is None:
+        # It is no dependency: CI installs it for this comparison, and a user who runs the tests need not.
         pytest.skip("lightly is not installed")
     # The file alone: the package brings much along.
     lightly = runpy.run_path(str(Path(package.submodule_search_locations[0]) / "loss/hypersphere_loss.py"))

@@ -1,5 +1,6 @@
 """The numbers of a study, and how they are printed."""
 
+import json
 import math
 
 import numpy as np
@@ -80,3 +81,18 @@ def test_a_line_of_the_csv_has_n_and_the_interval_in_full():
     assert (line["low"], line["high"]) == pytest.approx((100 * ends.low, 100 * ends.high))
     assert set(line) == set(CSV_HEADER)
     assert set(numbers.as_line(Number("e", 0, 1, "graph", "recall", 0.5))) == set(Number._fields)
+
+
+def test_metrics_of_an_earlier_version_that_kept_no_answers_are_read(tmp_path):
+    """As `adopt` may have accepted them: they are printed without an interval."""
+    path = tmp_path / "e/seed-0/evals/svm/stage-1/metrics.json"
+    path.parent.mkdir(parents=True)
+    content = {
+        "eval": "svm",
+        "metrics": {"map": 71.25},
+        "units": {"map": PERCENT._asdict()},
+        "protocol": {"data": "voc", "test_images": 40},
+    }
+    path.write_text(json.dumps(content))
+    numbers = read_numbers({"experiments": ["e"], "loaded": {"e": {"dataset": "voc"}}}, {"metrics": [path]})
+    assert numbers.text("e", 1, "svm.map") == "71" and numbers.answers("e", 0, 1, "svm.map") is None

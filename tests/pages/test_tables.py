@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from invp.data.answers import packed
 from invp.pages.numbers import Number, Numbers
-from invp.pages.tables import LATEX, aligned, latex, latex_text, markdown, markdown_text, one_line, study_table
+from invp.pages.tables import LATEX, aligned, latex, latex_text, markdown, markdown_text, one_line, study_note, study_table
 from invp.plumbing.metrics import PERCENT, Metric
 
 texts = some.text(some.characters(codec="utf-8", exclude_characters="\0"), max_size=12) | some.text(
@@ -59,6 +59,15 @@ def test_the_header_has_n_and_a_column_keeps_its_decimals():
     table = study_table(section, numbers)
     assert table.header == ["experiment", "objective", "epochs", "seeds", "knn.top1 (n = 360)", "training.seconds"]
     assert table.rows == [["7", "invp", "2", "1", "75.0 [70.3, 79.2]", "-"], ["b", "invp", "2", "1", "75.3", "-"]]
+
+
+def test_the_note_speaks_of_intervals_only_where_there_are_some():
+    for column, has in (("knn.top1", True), ("graph.recall", False)):
+        source, metric = column.split(".")
+        right = {("a", 0, 1, column): packed(np.array([True, False]))} if has else {}
+        numbers = Numbers([Number("a", 0, 1, source, metric, 50.0)], images={("a", source): 2}, right=right)
+        section = {"experiments": ["a"], "seeds": [0], "columns": [column], "loaded": {"a": {"stages": [1]}}}
+        assert ("In brackets" in study_note(section, numbers)) == has
 
 
 def rendered(source: str, name: str) -> list[str]:
