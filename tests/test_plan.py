@@ -93,11 +93,11 @@ def test_operations_of_resnet_50_are_those_of_its_paper():
 
 def test_a_finished_study_is_measured_and_another_seed_of_it_too(finished, tmp_path):
     project = finished.copy(tmp_path / "project")
-    words = project.invp("plan", "config/studies/smoke.yaml")
+    words = project.python("invp", "plan", "config/studies/smoke.yaml", CUDA_VISIBLE_DEVICES="")
     assert "\n0 jobs, " in words and "about 0 s on this machine" in words and "assumed" not in words.split("jobs, ")[0]
     assert "GPU-hours" not in words, "here is none"
     project.edit("config/studies/smoke.yaml", "seeds: [0]", "seeds: [0, 1]")
-    words = project.invp("plan", "config/studies/smoke.yaml")
+    words = project.python("invp", "plan", "config/studies/smoke.yaml", CUDA_VISIBLE_DEVICES="")
     row = next(line for line in words.splitlines() if line.startswith("pretrain"))
     assert "4 of 8" in row and "8 measured" in row
     records = [json.loads(p.read_text()) for p in (project.folder / "results").glob("*/seed-0/pretrain/*/record.json")]

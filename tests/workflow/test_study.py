@@ -77,7 +77,7 @@ def test_tools_answer_as_a_user_types_them(finished, tmp_path):
         (["verify"], "0 faults"),
         (["outdated"], ""),
         (["why", f"{stage.format('evals/knn')}/metrics.json"], "invp/evals/knn.py"),
-        (["plan", STUDY], "0 GPU-hours"),
+        (["plan", STUDY], "\n0 jobs, "),
         (["inspect", "graph", stage.format("graph"), "--anchor", "5"], "class 5"),
         (["inspect", "data", "results/datasets/digits/train"], "1,437 images"),
         (["inspect", "checkpoint", f"{stage.format('pretrain')}/checkpoint.pt"], "bank"),
