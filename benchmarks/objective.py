@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -65,10 +66,9 @@ def dense_step(rows: Tensor, bank: Tensor, table: Tensor, index: Tensor, config:
     return instance + config.weight * invariance, new_rows
 
 
-def make_side(
-    side: str, num_samples: int, batch: int, num_negatives: int, device: str, dtype=torch.float32
-) -> tuple[Callable, nn.Parameter]:
-    """A function that does one forward and backward pass, and the features whose gradient it leaves."""
+@lru_cache(maxsize=1)
+def drawn(num_samples: int, batch: int) -> tuple[Tensor, ...]:
+    """The bank (NxD), the graph's table (Nx4), the images' numbers (B) and their features before they are normalised (BxD)."""
     generator = torch.Generator().manual_seed(0)
     bank = torch.empty(num_samples, DIMENSIONS).normal_(generator=generator)
     bank += 0.7 * torch.randn(100, DIMENSIONS, generator=generator)[0]  # similar in part, as the rows of a trained bank
@@ -77,6 +77,14 @@ def make_side(
     table = torch.randint(0, num_samples, (num_samples, 4), generator=generator)
     index = torch.randperm(num_samples, generator=generator)[:batch]
     rows = bank[index] + 0.5 * torch.randn(batch, DIMENSIONS, generator=generator) / DIMENSIONS**0.5
+    return bank, table, index, rows
+
+
+def make_side(
+    side: str, num_samples: int, batch: int, num_negatives: int, device: str, dtype=torch.float32
+) -> tuple[Callable, nn.Parameter]:
+    """A function that does one forward and backward pass, and the features whose gradient it leaves."""
+    bank, table, index, rows = drawn(num_samples, batch)
     config = Config(num_negatives=num_negatives, ramp="constant", official_compat=side == "official")
     if side == "dense":
         parameter = nn.Parameter(rows.to(device, dtype))
@@ -88,7 +96,7 @@ def make_side(
 
         return step, parameter
     objective = Objective(config, Features(rows), nn.Identity(), num_samples, seed=0)
-    objective.bank, objective.table = bank, table
+    objective.bank, objective.table = bank.clone(), table.clone()
     objective.to(device, dtype)
     index = index.to(device)
 

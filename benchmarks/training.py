@@ -95,8 +95,8 @@ def lightlys(folder: Path, options: dict, workers: int) -> Callable[[], int] | N
 class Loop:
     """An epoch of a stage, its batches alone, and its steps alone on one batch; each returns the number of images."""
 
-    def __init__(self, options: dict, shards: Path, workers: int):
-        self.stage = Stage(options, shards, None, ALONE, "benchmark", workers)
+    def __init__(self, options: dict, shards: Path, workers: int, group: Group = ALONE):
+        self.stage = Stage(options, shards, None, group, "benchmark", workers)
         self.images = self.stage.steps * self.stage.batch_size
         self.batch = next(iter(self.stage._batches()))
 

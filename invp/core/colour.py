@@ -14,6 +14,11 @@ BIN_SIDE = 10  # units of a and b
 LEVELS = 86  # of red, green and blue, every third of 256, from which the bins are found; all 256 give the same
 
 
+def per_channel(values: list[float], images: Tensor) -> Tensor:
+    """A number for each channel of images (Bx3xHxW), 3x1x1 on their device, which is not waited for."""
+    return torch.tensor(values, dtype=images.dtype).to(images.device, non_blocking=True)[:, None, None]
+
+
 def lab(pixels: Tensor) -> Tensor:
     """Pixels in [0, 1] (Bx3xHxW; red, green, blue of sRGB) as L, a and b, Bx3xHxW in 32 bits."""
     from kornia.color import rgb_to_lab
@@ -25,8 +30,8 @@ def lab(pixels: Tensor) -> Tensor:
 def lab_scaled(pixels: Tensor) -> Tensor:
     """Pixels in [0, 1] (Bx3xHxW) as L, a and b, each from -1 to 1."""
     values = lab(pixels)
-    least = values.new_tensor([0.0, A_RANGE[0], B_RANGE[0]])[:, None, None]
-    most = values.new_tensor([100.0, A_RANGE[1], B_RANGE[1]])[:, None, None]
+    least = per_channel([0.0, A_RANGE[0], B_RANGE[0]], values)
+    most = per_channel([100.0, A_RANGE[1], B_RANGE[1]], values)
     return 2 * (values - least) / (most - least) - 1
 
 

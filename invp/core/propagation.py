@@ -32,9 +32,7 @@ def discover(table: Tensor, anchors: Tensor, steps: int, *, union: bool = True) 
         following = table[last.clamp(min=0)].masked_fill((last == ABSENT)[..., None], ABSENT)  # Bxk^s -> Bxk^sxk
         levels.append(following.flatten(1))
     index = torch.cat(levels, 1)
-    widths = torch.tensor([level.shape[1] for level in levels], device=table.device)
-    distances = torch.arange(1, steps + 1, dtype=torch.int8, device=table.device)
-    distance = torch.repeat_interleave(distances, widths, output_size=index.shape[1]).expand_as(index)
+    distance = torch.cat([level.new_full(level.shape, s, dtype=torch.int8) for s, level in enumerate(levels, 1)], 1)
     mask = index != ABSENT
     if union:
         index, order = index.sort(dim=1, stable=True)  # stable: of equal nodes the one at the shortest distance comes first

@@ -99,7 +99,7 @@ def hashed_indices(keys: Tensor, count: int, num_rows: int, *, seed: int, epoch:
     number of processes changes a draw.
     """
     column = torch.arange(count, device=keys.device)
-    state = _mix(_mix(_mix(keys.new_tensor([seed])) + epoch) + keys[:, None])
+    state = _mix(_mix(_mix(keys.new_full((1,), seed)) + epoch) + keys[:, None])
     return _mix(state + column).bitwise_and(0x7FFFFFFFFFFFFFFF) % num_rows
 
 

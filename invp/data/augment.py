@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
+from invp.core.colour import per_channel
 from invp.core.selection import mixed_seed
 from invp.plumbing.sections import Augmentation
 
@@ -55,8 +56,8 @@ def crop_boxes(
 def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor, whole: bool = True, mode: str = "bilinear") -> Tensor:
     """Each image's box (top, left, height, width), resized to size x size with bilinear or bicubic interpolation, flipped where asked."""
     height, width = images.shape[-2:]
-    top, left, h, w = boxes.to(images.device).unbind(1)
-    flip = flip.to(images.device)
+    top, left, h, w = boxes.to(images.device, non_blocking=True).unbind(1)
+    flip = flip.to(images.device, non_blocking=True)
     if whole:
         # No pixel beyond the crop is seen: places are kept between the centres of its first and last pixels. Differs with bicubic
         # interpolation, whose window of four pixels may see two beyond.
@@ -113,7 +114,7 @@ def _hue(images: Tensor, shift: Tensor) -> None:
     of_green = (blue - red).mul_(inverse).add_(1 / 3)
     hue = torch.lerp(of_green, of_blue, (value - green).sign_())
     hue = torch.lerp((green - blue).mul_(inverse), hue, (value - red).sign_()).add_(shift[:, None, None])
-    torch.add(hue[:, None], images.new_tensor([1 / 2, 1 / 6, -1 / 6])[:, None, None], out=images)
+    torch.add(hue[:, None], per_channel([1 / 2, 1 / 6, -1 / 6], images), out=images)
     part = torch.rsub(images.sub_(images.round()).abs_(), 2, alpha=6).clamp_(0, 1)
     torch.addcmul(value[:, None], part, chroma[:, None], value=-1, out=images)
 
@@ -210,7 +211,7 @@ class Augment:
             index = chosen_rows(draws.solarized, result.device)
             chosen = result[index]
             result[index] = torch.where(chosen >= SOLARIZED_FROM / 255, 1 - chosen, chosen)
-        mean, std = (result.new_tensor(values)[:, None, None] for values in (options.mean, options.std))
+        mean, std = (per_channel(values, result) for values in (options.mean, options.std))
         return result.sub_(mean).div_(std)
 
     def after_crop(self) -> Augmentation:
@@ -226,13 +227,13 @@ class Augment:
             number = order[where, turn]
             sort = number.argsort(kind="stable")
             # On a CPU `index_select` copies whole images, which indexing does not: it is several times as fast.
-            images, where, start = images.index_select(0, torch.from_numpy(sort).to(device)), where[sort], 0
-            own = draws.factors[torch.from_numpy(where)].to(device)
+            images, where, start = images.index_select(0, torch.from_numpy(sort).to(device, non_blocking=True)), where[sort], 0
+            own = draws.factors[torch.from_numpy(where)].to(device, non_blocking=True)
             for kind, length in enumerate(np.bincount(number, minlength=5)[:4].tolist()):
                 if strengths[kind] and length:
                     ADJUSTMENTS[kind](images[start : start + length], own[start : start + length, kind])
                 start += length
-        return images.index_select(0, torch.from_numpy(where.argsort()).to(device))
+        return images.index_select(0, torch.from_numpy(where.argsort()).to(device, non_blocking=True))
 
     def _blurred(self, images: Tensor, chosen: np.ndarray, sigma: Tensor) -> Tensor:
         if not chosen.any():
@@ -246,9 +247,9 @@ class Augment:
 
 def chosen_rows(mask: np.ndarray, device: torch.device) -> Tensor:
     """The numbers of the rows where a mask is true; on the device, which is not waited for."""
-    return torch.from_numpy(np.flatnonzero(mask)).to(device)
+    return torch.from_numpy(np.flatnonzero(mask)).to(device, non_blocking=True)
 
 
 def normalised(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
     """Images in [0, 1] (Bx3xHxW) minus the mean, over the standard deviation, by channel."""
-    return (images - images.new_tensor(mean)[:, None, None]) / images.new_tensor(std)[:, None, None]
+    return (images - per_channel(mean, images)) / per_channel(std, images)

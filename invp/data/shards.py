@@ -136,7 +136,7 @@ class Shards:
             if total > RESIDENT_BYTES:
                 return torch.from_numpy(self._gathered(index.numpy())).to(device)
             self._resident = torch.from_numpy(np.concatenate(self._pixels)).to(device)
-        return self._resident[index.to(device)]
+        return self._resident[index.to(device, non_blocking=True)]
 
     def _gathered(self, index: np.ndarray) -> np.ndarray:
         result = np.empty((len(index), *self.shape), np.uint8)

@@ -26,7 +26,7 @@ def classified(logits: Tensor, labels: Tensor, embeddings: Tensor) -> dict:
     feature = F.normalize(embeddings.detach(), dim=1)
     metrics = {
         "loss_instance": loss.detach(),
-        "uniform_loss": loss.new_tensor(math.log(logits.shape[1])),
+        "uniform_loss": loss.new_full((), math.log(logits.shape[1])),
         "pretext_accuracy": 100 * (logits.detach().argmax(1) == labels).float().mean(),
         "feature_std": feature.std(0, correction=0).mean(),
     }

@@ -71,7 +71,7 @@ class Objective(nn.Module):
             uniform = math.log(1 + count) + count * math.log1p(1 / count)
         metrics = {
             "loss_instance": loss.detach(),
-            "uniform_loss": loss.new_tensor(2 * uniform),
+            "uniform_loss": loss.new_full((), 2 * uniform),
             "pretext_accuracy": 50 * (parts[0]["first"] + parts[1]["first"]),
             "feature_std": both.std(0, correction=0).mean(),
         }

@@ -80,7 +80,7 @@ class Objective(nn.Module):
         loss = losses.mean()
         metrics = {
             "loss_instance": loss,
-            "uniform_loss": torch.as_tensor(uniform, dtype=loss.dtype, device=loss.device),
+            "uniform_loss": uniform,
             "feature_std": memory["feature"].std(0, correction=0).mean(),
         }
         return {"loss": attach_gradient(feature, loss, gradient / len(index)), "memory": memory, "metrics": metrics}
@@ -97,7 +97,7 @@ class Objective(nn.Module):
         """The bank, NxD, normalised; this rank's rows alone if it is sharded."""
         return F.normalize(self.bank, dim=1)
 
-    def own_loss_and_gradient(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
+    def own_loss_and_gradient(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, Tensor]:
         """`loss_and_gradient` of this rank's anchors. If the bank is sharded, every rank must call it together."""
         memory_of_all: dict[str, Tensor] = {}
         anchors, numbers = self.bank_rows.all_anchors(feature, index)
@@ -105,7 +105,7 @@ class Objective(nn.Module):
         memory |= {name: self.bank_rows.own_anchors(rows)[0] for name, rows in memory_of_all.items()}
         return *self.bank_rows.own_anchors(losses, gradient), uniform
 
-    def loss_and_gradient(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
+    def loss_and_gradient(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of each anchor (B), its gradient by the feature (BxD), and the mean loss if all features were equal.
 
         `feature` is BxD, `index` the images' numbers (B). What `end_step` needs besides features goes into `memory`.
@@ -114,7 +114,7 @@ class Objective(nn.Module):
         against = self._against_nearest if self.config.loss in ("topm", "full") else self._against_noise
         return against(feature, index, epoch, memory)
 
-    def _against_nearest(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
+    def _against_nearest(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, Tensor]:
         num_rows = len(self.bank)
         block = num_rows if self.num_near == num_rows or not feature.is_cuda else min(num_rows, 131072)
         if self._buffer is None or self._buffer.numel() < len(feature) * block or self._buffer.device != feature.device:
@@ -126,9 +126,9 @@ class Objective(nn.Module):
             near = Nearest(*self.bank_rows.top_k(feature, self.bank, self.num_near, block=block, buffer=self._buffer))
         options = LossOptions(self.config.temperature)
         loss = batch_loss(feature, self.bank, index, near, None, options, row_range=row_range)
-        return loss.instance, loss.gradient, math.log(self.num_near)
+        return loss.instance, loss.gradient, feature.new_full((), math.log(self.num_near))
 
-    def _against_noise(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, float]:
+    def _against_noise(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, Tensor]:
         tau, count = self.config.temperature, self.config.num_negatives
         num_rows, row_range = self.bank_rows.num_samples, self.bank_rows.row_range
         noise_index = hashed_indices(index, count, num_rows, seed=self.seed, epoch=epoch)
@@ -149,4 +149,4 @@ class Objective(nn.Module):
             uniform = math.log(1 + count) + count * math.log1p(1 / count)  # where every P is 1/N
         lists = torch.cat([index[:, None], noise_index], 1)
         gradient = weighted_rows(torch.cat([by_own[:, None], by_noise], 1), self.bank, lists, row_range=row_range)
-        return terms.loss, gradient, uniform
+        return terms.loss, gradient, feature.new_full((), uniform)

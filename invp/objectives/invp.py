@@ -204,7 +204,7 @@ class Objective(nn.Module):
         )
         losses = batch_loss(feature, self.bank, index, near, positives, options, row_range=self.bank_rows.row_range)
         metrics = {
-            "uniform_loss": feature.new_tensor(math.log(self.num_near)),
+            "uniform_loss": feature.new_full((), math.log(self.num_near)),
             "num_positives": (positives.mask.sum() if positives else feature.new_zeros(())) / len(index),
             "feature_std": feature.std(0, correction=0).mean(),
         }

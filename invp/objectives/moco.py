@@ -42,7 +42,7 @@ class Objective(QueueOfKeys):
         loss = info_nce(query, key, self.queue, self.config.temperature).mean()
         metrics = {
             "loss_instance": loss.detach(),
-            "uniform_loss": loss.new_tensor(math.log(len(self.queue) + 1)),
+            "uniform_loss": loss.new_full((), math.log(len(self.queue) + 1)),
             "feature_std": query.detach().std(0, correction=0).mean(),
         }
         return {"loss": loss, "memory": {"feature": query.detach(), "key": key}, "metrics": metrics}

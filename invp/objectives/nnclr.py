@@ -65,7 +65,7 @@ class Objective(nn.Module):
         feature = features[: len(index)]
         metrics = {
             "loss_instance": loss.detach(),
-            "uniform_loss": loss.new_tensor(math.log(rank_and_world_size()[1] * len(index))),
+            "uniform_loss": loss.new_full((), math.log(rank_and_world_size()[1] * len(index))),
             "feature_std": feature.std(0, correction=0).mean(),
             "neighbour_similarity": similarity.mean(),
         }

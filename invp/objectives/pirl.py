@@ -69,7 +69,7 @@ class Objective(instance_discrimination.Objective):
         metrics = {
             "loss_instance": losses[0].detach(),
             "loss_jigsaw": losses[1].detach(),
-            "uniform_loss": torch.as_tensor(uniform, dtype=loss.dtype, device=loss.device),
+            "uniform_loss": uniform,
             "feature_std": memory["feature"].std(0, correction=0).mean(),
         }
         return {"loss": loss, "memory": memory, "metrics": metrics}

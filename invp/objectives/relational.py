@@ -56,7 +56,7 @@ class Objective(QueueOfKeys):
         loss = relation_loss(query, key, self.queue, self.config.temperature, self.config.key_temperature).mean()
         metrics = {
             "loss_instance": loss.detach(),
-            "uniform_loss": loss.new_tensor(math.log(len(self.queue))),
+            "uniform_loss": loss.new_full((), math.log(len(self.queue))),
             "feature_std": query.detach().std(0, correction=0).mean(),
         }
         return {"loss": loss, "memory": {"feature": query.detach(), "key": key}, "metrics": metrics}

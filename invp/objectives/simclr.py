@@ -46,7 +46,7 @@ class Objective(nn.Module):
         loss = nt_xent(features, rows, own, own.roll(len(first)), self.config.temperature).mean()
         metrics = {
             "loss_instance": loss.detach(),
-            "uniform_loss": loss.new_tensor(math.log(len(rows) - 1)),
+            "uniform_loss": loss.new_full((), math.log(len(rows) - 1)),
             "feature_std": features.detach().std(0, correction=0).mean(),
         }
         return {"loss": loss, "memory": {"feature": first.detach()}, "metrics": metrics}

@@ -81,7 +81,7 @@ class Objective(nn.Module):
         first, second = features[:LARGE].detach()
         metrics = {
             "loss_instance": loss.detach(),
-            "uniform_loss": loss.new_tensor(math.log(len(self.prototypes))),
+            "uniform_loss": loss.new_full((), math.log(len(self.prototypes))),
             "feature_std": first.std(0, correction=0).mean(),
         }
         return {"loss": loss, "memory": {"feature": first, "second": second}, "metrics": metrics}

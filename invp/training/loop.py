@@ -206,7 +206,7 @@ class Stage:
     def _train_step(self, step: int, index: Tensor, views: list[Tensor]) -> None:
         if self.training["channels_last"]:
             views = [view.contiguous(memory_format=torch.channels_last) for view in views]
-        index = index.to(self.group.device)
+        index = index.to(self.group.device, non_blocking=True)
         position = self.epoch + step / self.steps
         if self.told_progress:
             self.objective.progress = position / self.training["epochs"]
@@ -227,7 +227,7 @@ class Stage:
             if "feature" in memory:
                 values["feature_agreement"] = memory["feature"].float().mean(0).square().sum()
             for name, value in values.items():
-                self.sums[name] = self.sums.get(name, 0) + torch.as_tensor(value, dtype=torch.float64, device=self.group.device)
+                self.sums[name] = self.sums.get(name, 0.0) + (value.double() if torch.is_tensor(value) else value)
         self.step = step + 1
 
     def _check_finite(self) -> None:
@@ -269,7 +269,8 @@ class Stage:
             "views": round(self.epoch * self.steps * self.batch_size * self.views),
         }
         for name in sorted(self.sums):
-            row[name] = self.group.mean(self.sums[name] / self.steps).item()
+            own = torch.as_tensor(self.sums[name], dtype=torch.float64, device=self.group.device)
+            row[name] = self.group.mean(own / self.steps).item()
         row["seconds"] = round(seconds, 3)
         row["memory_mb"] = self._peak_memory_mb()
         row["images_per_second"] = round(self.steps * self.batch_size / max(seconds, 1e-9), 1)
