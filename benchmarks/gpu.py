@@ -5,7 +5,8 @@ INVP_DATA holds cifar10/test-*.parquet. Sides take turns in one process; the fig
 steps and not within.
 
 steps: batches that lie on the device already, ResNet-50 at 224 pixels and ResNet-18 with CIFAR's stem at 32, in 16 bits: a loss of one line
-(bare), the instance loss and InvP with N = 1,281,167 and M = 4,096, before and after the ramp alike.
+(bare), the instance loss and InvP with N = 1,281,167 and M = 4,096 after the ramp; each as a CUDA graph, as trainings with one GPU launch
+them, and launch by launch.
 loop: the training loop of `cifar10-invp` on CIFAR-10's test images, augmentation and all, and its steps alone on one batch.
 graph: the 4 nearest of each of N rows of 128 numbers, itself left out, in 32 bits: what `graph: epoch` and `stage` do.
 """
@@ -27,6 +28,7 @@ from invp.data.batches import epoch_order
 from invp.plumbing.config import plugin_options
 from invp.steps import prepare
 from invp.training.distributed import join
+from invp.training.gradients import Gradients
 from invp.training.objective import build_objective
 from invp.training.optim import build_optimizer
 
@@ -47,27 +49,37 @@ def waited(run: Callable[[], object], device: torch.device) -> Callable[[], None
     return whole
 
 
-def stepped(options: dict, num_samples: int, images: torch.Tensor, bare: bool) -> Callable[[], None]:
+class Bare(torch.nn.Module):
+    """An objective of one line, without memory."""
+
+    def __init__(self, objective: torch.nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.head, self.config, self.steady = objective.encoder, objective.head, None, lambda config, epoch: ()
+
+    def forward(self, views: list[torch.Tensor], index: torch.Tensor, epoch: int) -> dict:
+        return {"loss": self.head(self.encoder(views[0])).float().square().mean(), "memory": {}}
+
+    def end_step(self, index: torch.Tensor, memory: dict) -> None:
+        """Does nothing."""
+
+
+def stepped(options: dict, num_samples: int, images: torch.Tensor, bare: bool, replaying: bool) -> Callable[[], None]:
     """One step of a training on these images: forward, backward, optimiser, and what the objective writes."""
     device, batch = images.device, len(images)
     objective = build_objective(options, num_samples).to(device, memory_format=torch.channels_last)
+    objective = Bare(objective) if bare else objective
     optimizer = build_optimizer(objective, options["training"])
+    gradients = Gradients(objective, objective, optimizer, join())
+    gradients.can_replay &= replaying
     if hasattr(objective, "table"):  # a graph that is there
         generator = torch.Generator().manual_seed(0)
         objective.table.copy_(torch.randint(0, num_samples, objective.table.shape, generator=generator))
     index = epoch_order(num_samples, 0, 1)[:batch].to(device)
 
     def step() -> None:
-        if bare:
-            loss, memory = objective.head(objective.encoder(images)).float().square().mean(), None
-        else:
-            output = objective([images], index, 31)
-            loss, memory = output["loss"], output["memory"]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        output = gradients(31, index, [images])
         optimizer.step()
-        if memory is not None:
-            objective.end_step(index, memory)
+        objective.end_step(index, output["memory"])
 
     return step
 
@@ -84,11 +96,13 @@ def steps(num_samples: int, rounds: int, count: int, device: torch.device) -> di
             if objective != "invp":
                 choice = {"name": objective, "num_negatives": 4096, "temperature": 0.2}
                 options["objective"] = plugin_options("objectives", choice, "benchmark")
-            one = stepped(options, num_samples, images, bare=side == "bare")
-            sides[side] = waited(lambda one=one: [one() for _ in range(count)], device)
+            for how, replaying in (("graph", True), ("launches", False)):
+                one = stepped(options, num_samples, images, side == "bare", replaying)
+                sides[f"{side}, {how}"] = waited(lambda one=one: [one() for _ in range(count)], device)
         seconds = found[name] = {side: value / count for side, value in median_seconds(sides, rounds).items()}
         rates = ", ".join(f"{side} {1000 * s:.2f} ms ({batch / s:,.0f} images/s)" for side, s in seconds.items())
-        print(f"{name}, batches of {batch}: {rates}; InvP adds {100 * (seconds['invp'] / seconds['bare'] - 1):.1f} %", flush=True)
+        added = [f"{100 * (seconds[f'invp, {how}'] / seconds[f'bare, {how}'] - 1):.1f} % ({how})" for how in ("graph", "launches")]
+        print(f"{name}, batches of {batch}: {rates}; InvP adds {' and '.join(added)}", flush=True)
     return found
 
 

@@ -9,7 +9,8 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import v2
 
 from invp.data import colour
-from invp.data.augment import ADJUSTMENTS, Augment, crop_and_resize, crop_boxes, to_grey
+from invp.data.adjust import ADJUSTMENTS, crop_and_resize, crop_boxes, to_grey
+from invp.data.augment import Augment
 from invp.plumbing.sections import Augmentation
 
 

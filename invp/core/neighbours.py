@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SEARCHED = 1 << 28  # similarities that a GPU holds at a time
 ABSENT = -1  # stands in a table of row numbers where there is no neighbour
 
 
@@ -95,6 +96,11 @@ def similarities(queries: Tensor, rows: Tensor, buffer: Tensor | None = None) ->
     if buffer is None or buffer.numel() < size:
         return queries @ rows.T
     return torch.mm(queries, rows.T, out=buffer[:size].view(len(queries), len(rows)))
+
+
+def search_block(queries: Tensor, num_rows: int, *, whole: bool) -> int:
+    """How many of N rows the similarities of B queries are computed of at a time: all on a CPU or if `whole`, on a GPU those that fill 1 GiB."""
+    return num_rows if whole or not queries.is_cuda else min(num_rows, max(1, SEARCHED // len(queries)))
 
 
 def top_k(

@@ -5,126 +5,23 @@ on the CPU for the whole batch and then cut to the rows of this process, so that
 B images, H x W pixels.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 from invp.core.colour import per_channel
+from invp.core.replay import Replayed
 from invp.core.selection import mixed_seed
+from invp.data.adjust import ADJUSTMENTS, blur_width, crop_and_resize, crop_boxes, hue, to_grey
 from invp.plumbing.sections import Augmentation
 
+SMALL = 128  # pixels of a side up to which launches take a GPU longer than arithmetic
 SOLARIZED_FROM = 128  # the level, of 255, from which on solarisation turns levels round
-GREY = (0.2989, 0.587, 0.114)  # torchvision's weights
-
-
-def crop_boxes(
-    count: int, height: int, width: int, scale: list[float], ratio: list[float], generator: torch.Generator, whole: bool = True
-) -> Tensor:
-    """Boxes (top, left, height, width) in pixels, whole ones if `whole`, count x 4, distributed as torchvision's RandomResizedCrop.
-
-    Ten tries for each, then the central crop of a permitted ratio.
-    """
-    tries = 10
-    area = height * width * torch.empty(count, tries).uniform_(*scale, generator=generator)
-    aspect = torch.empty(count, tries).uniform_(math.log(ratio[0]), math.log(ratio[1]), generator=generator).exp()
-    w, h = (area * aspect).sqrt(), (area / aspect).sqrt()
-    if whole:
-        w, h = w.round(), h.round()
-    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    first = fits.int().argmax(1, keepdim=True)
-    w, h = w.gather(1, first)[:, 0], h.gather(1, first)[:, 0]
-    top = torch.rand(count, generator=generator) * (height - h + whole)
-    left = torch.rand(count, generator=generator) * (width - w + whole)
-    if whole:
-        top, left = top.floor(), left.floor()
-    none = ~fits.any(1)
-    if none.any():
-        whole = width / height
-        central_w = round(height * ratio[1]) if whole > ratio[1] else width
-        central_h = round(width / ratio[0]) if whole < ratio[0] else height
-        values = ((height - central_h) // 2, (width - central_w) // 2, central_h, central_w)
-        for column, value in zip((top, left, h, w), values, strict=True):
-            column[none] = value
-    return torch.stack([top, left, h, w], 1)
-
-
-def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor, whole: bool = True, mode: str = "bilinear") -> Tensor:
-    """Each image's box (top, left, height, width), resized to size x size with bilinear or bicubic interpolation, flipped where asked."""
-    height, width = images.shape[-2:]
-    top, left, h, w = boxes.to(images.device, non_blocking=True).unbind(1)
-    flip = flip.to(images.device, non_blocking=True)
-    if whole:
-        # No pixel beyond the crop is seen: places are kept between the centres of its first and last pixels. Differs with bicubic
-        # interpolation, whose window of four pixels may see two beyond.
-        edge = 0.5 if mode == "bilinear" else 0.0
-        steps = (torch.arange(size, device=images.device) + 0.5) / size
-        across = torch.where(flip[:, None], 1 - steps, steps)
-        x = left[:, None] + torch.minimum(torch.clamp(across * w[:, None], min=edge), w[:, None] - edge)
-        y = top[:, None] + torch.minimum(torch.clamp(steps * h[:, None], min=edge), h[:, None] - edge)
-        grid = torch.empty(len(images), size, size, 2, device=images.device)
-        grid[..., 0] = (2 * x / width - 1)[:, None, :]
-        grid[..., 1] = (2 * y / height - 1)[:, :, None]
-        return F.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=False)
-    theta = torch.zeros(len(images), 2, 3, device=images.device)
-    theta[:, 0, 0] = torch.where(flip, -w, w) / width
-    theta[:, 1, 1] = h / height
-    theta[:, 0, 2] = (2 * left + w) / width - 1
-    theta[:, 1, 2] = (2 * top + h) / height - 1
-    grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
-    return F.grid_sample(images, grid, mode=mode, padding_mode="reflection", align_corners=False)
-
-
-def to_grey(images: Tensor) -> Tensor:
-    """The luminance of Bx3xHxW, Bx1xHxW."""
-    red, green, blue = images.unbind(1)
-    return (red * GREY[0]).add_(green * GREY[1]).add_(blue * GREY[2])[:, None]
-
-
-# The adjustments write to their images, Bx3xHxW, and take a number for each.
-def _brightness(images: Tensor, factor: Tensor) -> None:
-    images.mul_(factor[:, None, None, None]).clamp_(0, 1)
-
-
-def _contrast(images: Tensor, factor: Tensor) -> None:
-    mean = to_grey(images).mean((1, 2, 3), keepdim=True)
-    torch.lerp(mean.expand_as(images), images, factor[:, None, None, None], out=images).clamp_(0, 1)
-
-
-def _saturation(images: Tensor, factor: Tensor) -> None:
-    grey, factor = to_grey(images), factor[:, None, None, None]
-    images.mul_(factor).add_(grey.mul_(1 - factor)).clamp_(0, 1)
-
-
-def _hue(images: Tensor, shift: Tensor) -> None:
-    """Turns the hue by `shift` (1: all around) and keeps value and saturation: HSV and back in one, without its divisions by the value.
-
-    With the hue h in turns, value v and chroma c, a channel is v - c * clamp(2 - 6 |t - round(t)|, 0, 1) with t = h + n, where n is
-    1/2, 1/6, -1/6 for red, green, blue. Masks are signs: on a CPU that is several times as fast as `where`.
-    """
-    red, green, blue = images.unbind(1)
-    value = images.amax(1)
-    chroma = value - images.amin(1)
-    inverse = (6 * chroma).clamp_min_(1e-8).reciprocal_()
-    of_blue = (red - green).mul_(inverse).add_(2 / 3)
-    of_green = (blue - red).mul_(inverse).add_(1 / 3)
-    hue = torch.lerp(of_green, of_blue, (value - green).sign_())
-    hue = torch.lerp((green - blue).mul_(inverse), hue, (value - red).sign_()).add_(shift[:, None, None])
-    torch.add(hue[:, None], per_channel([1 / 2, 1 / 6, -1 / 6], images), out=images)
-    part = torch.rsub(images.sub_(images.round()).abs_(), 2, alpha=6).clamp_(0, 1)
-    torch.addcmul(value[:, None], part, chroma[:, None], value=-1, out=images)
-
-
-def blur_width(size: int) -> int:
-    """The pixels of the blur's window: 23 at 224 px, as in SimCLR, a tenth of the side, odd."""
-    return max(3, size // 10 // 2 * 2 + 1)
-
-
-ADJUSTMENTS = (_brightness, _contrast, _saturation, _hue)
+UNCHANGED = np.array([1, 1, 1, 0], np.float32)  # the numbers with which they change nothing
+COLUMNS = [4, 3, 4 * len(ADJUSTMENTS)]  # of a table of draws: boxes, what is done or not, adjustments
 
 
 @dataclass
@@ -146,6 +43,21 @@ class Draws:
     sigma: Tensor | None = None
     solarized: np.ndarray | None = None
 
+    def table(self) -> Tensor:
+        """All of it but the blur as numbers, BxCOLUMNS: boxes, flip, grey, solarized, and four times a number for each adjustment.
+
+        In each turn an image has its own number for one adjustment, and those that change nothing for the others.
+        """
+        solarized = np.zeros_like(self.flip) if self.solarized is None else self.solarized
+        turns = np.tile(UNCHANGED, (len(self.flip), 4, 1))
+        if self.jittered is not None:
+            rows = np.flatnonzero(self.jittered)
+            for turn in range(4):
+                kind = self.order[rows, turn]
+                turns[rows, turn, kind] = self.factors.numpy()[rows, kind]
+        flags = np.stack([self.flip, self.grey, solarized], 1).astype(np.float32)
+        return torch.cat([self.boxes, torch.from_numpy(flags), torch.from_numpy(turns).flatten(1)], 1)
+
     def __getitem__(self, rows: slice) -> "Draws":
         return Draws(*(None if value is None else value[rows] for value in vars(self).values()))
 
@@ -155,13 +67,20 @@ class Augment:
 
     def __init__(self, options: Augmentation):
         self.options = options
+        self._replayed: Replayed | None = None
 
     def __call__(self, images: Tensor, key: tuple[int, ...], rows: slice, global_batch: int) -> Tensor:
         """Augments uint8 images Bx(1|3)xHxW, the `rows` of a global batch, to normalised floats Bx3xsizexsize.
 
         `key` is (seed, epoch, step, view); equal keys give equal parameters.
         """
-        return self.applied(images, self.drawn(key, rows, global_batch, *images.shape[-2:]))
+        draws = self.drawn(key, rows, global_batch, *images.shape[-2:])
+        if not images.is_cuda or draws.blurred is not None or images.shape[-1] > SMALL:
+            return self.applied(images, draws)
+        constants = torch.tensor([self.options.mean, self.options.std])
+        if self._replayed is None:
+            self._replayed = Replayed(self.applied_at_once, images.device)
+        return self._replayed(images, draws.table(), constants).clone()
 
     def drawn(self, key: tuple[int, ...], rows: slice, global_batch: int, height: int, width: int) -> Draws:
         """All parameters of the `rows` of a global batch of images of this size, in a few calls for the whole batch."""
@@ -212,6 +131,40 @@ class Augment:
             chosen = result[index]
             result[index] = torch.where(chosen >= SOLARIZED_FROM / 255, 1 - chosen, chosen)
         mean, std = (per_channel(values, result) for values in (options.mean, options.std))
+        return result.sub_(mean).div_(std)
+
+    def applied_at_once(self, images: Tensor, table: Tensor, constants: Tensor) -> Tensor:
+        """`applied`, by the same operations for all images whatever was drawn: for small images on a GPU, where launches are what takes time.
+
+        `table` is that of the draws, `constants` the means and the standard deviations of the channels, 2x3.
+        """
+        options = self.options
+        boxes, flags, turns = table.split(COLUMNS, 1)
+        flip, grey, solarized = (flags > 0).T
+        turns = turns.unflatten(1, (4, -1))
+        result = images.float().div_(255)
+        if options.crop_scale == [1.0, 1.0] and images.shape[-2:] == (options.size, options.size):
+            result = torch.where(flip[:, None, None, None], result.flip(-1), result)
+        else:
+            result = crop_and_resize(result, boxes, options.size, flip, options.whole_pixels, options.interpolation)
+            result = result.clamp_(0, 1) if options.interpolation == "bicubic" else result
+        result = result.expand(-1, 3, -1, -1).contiguous()
+        if options.grayscale_first:
+            result = torch.where(grey[:, None, None, None], to_grey(result), result)
+        if options.jitter_probability:
+            for turn in turns.unbind(1):
+                for strength, number, adjust in zip(options.jitter[:3], turn.T, ADJUSTMENTS, strict=False):
+                    if strength:
+                        adjust(result, number)
+                if options.jitter[3]:
+                    turned = result.clone()
+                    hue(turned, turn[:, 3])
+                    result = torch.where((turn[:, 3] != 0)[:, None, None, None], turned, result)
+        if not options.grayscale_first:
+            result = torch.where(grey[:, None, None, None], to_grey(result), result)
+        if options.solarize:
+            result = torch.where((solarized[:, None, None, None]) & (result >= SOLARIZED_FROM / 255), 1 - result, result)
+        mean, std = constants[:, None, :, None, None]
         return result.sub_(mean).div_(std)
 
     def after_crop(self) -> Augmentation:

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invp.data.augment import SOLARIZED_FROM, Augment, Draws, blur_width
+from invp.data.adjust import blur_width
+from invp.data.augment import SOLARIZED_FROM, Augment, Draws
 from invp.data.decode import opencv
 
 LEVELS = np.arange(256.0)

@@ -101,6 +101,6 @@ class PatchTask(nn.Module):
 
     def _grey(self, images: Tensor) -> Tensor:
         """Normalised images without colour, normalised again."""
-        from invp.data.augment import to_grey  # with it comes kornia, which a plan does not need
+        from invp.data.adjust import to_grey  # with it comes kornia, which a plan does not need
 
         return (to_grey(self.encoder.pixels(images)) - self.encoder.mean) / self.encoder.std

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from invp.core.patches import grid_patches, window_patches
 from invp.core.selection import hashed_indices, hashed_uniform
-from invp.data.augment import to_grey
+from invp.data.adjust import to_grey
 from invp.models.encoders import has_batch_norm
 from invp.models.heads import embedding_width
 from invp.objectives._options import require
@@ -141,7 +141,9 @@ class Objective(nn.Module):
             offsets = hashed_indices(index, 2 * num_places, 1 << 62, seed=self.seed + CROP_STREAM, epoch=epoch)
             patches = grid_patches(patches, offsets.view(-1, 2), self.config.patch_share, side=1)
         draws = hashed_uniform(index, 2 * num_places, self.seed + COLOUR_STREAM, epoch).view(-1, 2)
-        flipped, grey = (own[:, None, None, None] < share for own, share in zip(draws.T, (self.config.flip, self.config.grey), strict=True))
+        flipped, grey = (
+            own[:, None, None, None] < share for own, share in zip(draws.T, (self.config.flip, self.config.grey), strict=True)
+        )
         patches = torch.where(flipped, patches.flip(3), patches)
         pixels = to_grey(self.encoder.pixels(patches))
         return torch.where(grey, (pixels - self.encoder.mean) / self.encoder.std, patches)

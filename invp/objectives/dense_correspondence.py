@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.core.selection import hashed_uniform
-from invp.data.augment import to_grey
+from invp.data.adjust import to_grey
 from invp.models.encoders import Encoder
 from invp.objectives._options import require
 from invp.plumbing.options import option

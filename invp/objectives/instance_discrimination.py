@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from invp.core.bank import initial_rows
 from invp.core.batch_loss import LossOptions, Nearest, batch_loss
 from invp.core.losses import attach_gradient, instance_loss, noise_contrastive_loss
-from invp.core.neighbours import similarities
+from invp.core.neighbours import search_block, similarities
 from invp.core.selection import hashed_indices, selected_similarities, weighted_rows
 from invp.models.heads import embedding_width
 from invp.objectives._options import require
@@ -44,6 +44,11 @@ class Config:
 
 
 MEMORY = "bank"  # the buffer with a row an image, of which a neighbour graph can be made
+
+
+def steady(config: Config, epoch: int) -> tuple | None:
+    """The operations of a step depend on nothing of the epoch where no noise is drawn; else they differ."""
+    return () if config.loss in ("topm", "full") else None
 
 
 class Objective(nn.Module):
@@ -116,7 +121,7 @@ class Objective(nn.Module):
 
     def _against_nearest(self, feature: Tensor, index: Tensor, epoch: int, memory: dict) -> tuple[Tensor, Tensor, Tensor]:
         num_rows = len(self.bank)
-        block = num_rows if self.num_near == num_rows or not feature.is_cuda else min(num_rows, 131072)
+        block = search_block(feature, num_rows, whole=self.num_near == num_rows)
         if self._buffer is None or self._buffer.numel() < len(feature) * block or self._buffer.device != feature.device:
             self._buffer = feature.new_empty(len(feature) * block)
         row_range = self.bank_rows.row_range

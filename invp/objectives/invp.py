@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from invp.core.bank import initial_rows, last_occurrence
 from invp.core.batch_loss import BACKGROUNDS, BatchLoss, LossOptions, Nearest, batch_loss
 from invp.core.losses import RAMPS, attach_gradient, ramp
-from invp.core.neighbours import ABSENT, largest, merge_topk, nearest_first, similarities, top_k
+from invp.core.neighbours import ABSENT, largest, merge_topk, nearest_first, search_block, similarities, top_k
 from invp.core.propagation import Positives, discover
 from invp.core.selection import extreme_positives, selected_similarities
 from invp.models.heads import embedding_width
@@ -81,6 +81,11 @@ def positives_of(config: Config, table: Tensor, anchors: Tensor, nearest: Callab
     near = nearest(config.num_neighbours)
     mask = near != ABSENT
     return Positives(near.masked_fill(~mask, 0), mask, torch.ones_like(near, dtype=torch.int8))
+
+
+def steady(config: Config, epoch: int) -> tuple:
+    """What of an epoch the operations of its steps depend on: w(t)."""
+    return (ramp(config.ramp, epoch, config.ramp_epoch),)
 
 
 def num_chosen(config: Config) -> int:
@@ -215,7 +220,7 @@ class Objective(nn.Module):
         num_neighbours = self.config.k if self.config.positives != "knn" else max(self.config.k, self.config.num_neighbours)
         num_candidates = num_neighbours + 1  # the anchor's own row may be among them
         num_rows = self.bank_rows.num_samples
-        block = len(self.bank) if self.num_near == num_rows or not feature.is_cuda else min(131072, len(self.bank))
+        block = search_block(feature, len(self.bank), whole=self.num_near == num_rows)
         if self.num_near == num_rows and self.bank_rows.row_range is None:
             near = similarities(feature, self.bank, self._workspace(feature, block))
             return Nearest(near, None), largest(near, num_candidates)

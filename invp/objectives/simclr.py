@@ -23,6 +23,11 @@ class Config:
     temperature: float = option(0.5, "tau", above=0)
 
 
+def steady(config: Config, epoch: int) -> tuple:
+    """The operations of a step depend on nothing of the epoch."""
+    return ()
+
+
 class Objective(nn.Module):
     """SimCLR; it has no memory."""
 

@@ -26,6 +26,7 @@ from invp.plumbing.provenance import versions
 from invp.plumbing.sections import Augmentation, area_of_views, view_kinds
 from invp.training.checkpoint import load_checkpoint, save_checkpoint
 from invp.training.distributed import Group, gather, on_any_process
+from invp.training.gradients import Gradients
 from invp.training.objective import build_objective
 from invp.training.optim import build_optimizer, set_schedule
 from invp.training.resume import state_to_resume
@@ -69,6 +70,7 @@ class Stage:
         self.views = area_of_views(section, self.objective.views)
         self.fingerprint = canonical_json([section, code, sha256_of(parent) if parent else None])
         self.epoch, self.step, self.sums, self.rows = 0, 0, {}, []
+        self.gradients = Gradients(self.objective, self.model, self.optimizer, group)
         self.told_progress = constants("objectives", section["objective"]["name"]).get("PROGRESS", False)
         self.look_every = LOOK_EVERY if group.world_size > 1 or group.device.type == "cuda" else 1
         self.unchecked: list[tuple[int, Tensor]] = []  # steps and their losses since the last look
@@ -212,12 +214,10 @@ class Stage:
             self.objective.progress = position / self.training["epochs"]
         # Differs under official_compat: the authors' rates come an epoch earlier (their epoch counts from 1 where a schedule starts at 0).
         set_schedule(self.optimizer, self.training, position, bool(self.section["objective"].get("official_compat")))
-        output = self.model(views, index, self.epoch + 1)
-        self.optimizer.zero_grad(set_to_none=True)
-        output["loss"].backward()
+        output = self.gradients(self.epoch + 1, index, views)
         if self.training["clip"]:
             nn.utils.clip_grad_norm_(self.objective.parameters(), self.training["clip"])
-        self.unchecked.append((step, output["loss"].detach()))
+        self.unchecked.append((step, output["loss"].clone()))  # replayed, the next step's lies in its memory
         self.optimizer.step()
         memory = {name: gather(rows.detach()) for name, rows in output["memory"].items()}
         index = gather(index)

@@ -28,6 +28,7 @@ def build_objective(section: dict, num_samples: int) -> nn.Module:
         config = instance(module.Config, section["objective"])
         objective = module.Objective(config, encoder, head, num_samples, seed=section["seed"])
     objective.stages = section["graph_stages"]
+    objective.steady = getattr(module, "steady", None)  # says which epochs' steps are replayed on a GPU
     return objective
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from invp.core.patches import window_patches
-from invp.data.augment import to_grey
+from invp.data.adjust import to_grey
 from invp.models.encoders import ImageEncoder, build_encoder
 from invp.models.heads import build_head
 from invp.objectives.cpc import Config, Objective

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from invp.data.augment import to_grey
+from invp.data.adjust import to_grey
 from invp.models.encoders import build_encoder
 from invp.objectives import dense_correspondence
 from invp.objectives.dense_correspondence import Config, Objective, at_points, pair_terms
