@@ -88,14 +88,14 @@ def trained(section: dict, dataset: Path, epochs: int, replaying: bool, monkeypa
     return stage, stage.rows
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"loss": "full"}, {"search": "fp16"}, {"num_negatives": 0}, {"ramp": "gaussian", "ramp_epoch": 2}]
-)
-@pytest.mark.parametrize("name", STEADY)
+# Where the operations of a step depend on options.
+CASES = [(name, {}) for name in STEADY] + [("instance_discrimination", {"loss": loss}) for loss in ("full", "infonce", "nce")] + [
+    ("invp", options) for options in ({"search": "fp16"}, {"num_negatives": 0}, {"ramp": "gaussian", "ramp_epoch": 2}, {"graph": "epoch"})
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
 def test_replayed_steps_train_the_same(name, options, digits, pretended, monkeypatch):
-    config = load_plugin("objectives", name).Config
-    if not set(options) <= set(vars(config())):
-        pytest.skip("the objective has no such option")
     section = pretrain_section(experiment(name, **options), 0, 3)
     one, rows = trained(section, digits["test"], 3, False, monkeypatch)
     assert not pretended
@@ -110,10 +110,9 @@ def test_replayed_steps_train_the_same(name, options, digits, pretended, monkeyp
         }
 
 
-def test_noise_is_never_replayed():
-    """It is drawn for each image from a hash of the epoch, which is a number of Python's."""
-    module = load_plugin("objectives", "instance_discrimination")
-    assert all(module.steady(module.Config(loss=loss, num_negatives=8), 1) is None for loss in ("infonce", "nce"))
+def test_what_sends_constants_to_the_device_in_a_step_is_not_recorded():
+    """kornia's Lab does, and a CUDA graph cannot hold that; every other objective of the package is replayed."""
+    assert set(plugin_names("objectives")) - set(STEADY) == {"cmc", "colourisation", "split_brain"}
 
 
 def test_a_number_of_pythons_is_frozen(pretended):

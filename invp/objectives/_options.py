@@ -1,4 +1,4 @@
-"""Checks that an objective makes when it is built: of its options against the data, and of what is installed."""
+"""Checks that an objective makes when it is built, of its options against the data and of what is installed; and what many say alike."""
 
 import importlib.util
 from typing import Any
@@ -16,3 +16,8 @@ def require_faiss() -> None:
     """Raises a UserError that says how to install faiss, if it is not installed."""
     if importlib.util.find_spec("faiss") is None:
         raise UserError("objective: this one clusters with faiss, which is not installed: pip install faiss-gpu (or faiss-cpu)")
+
+
+def steady_within_an_epoch(config: Any, epoch: int) -> tuple:
+    """What of an epoch the operations of its steps depend on, of an objective that draws by the epoch: all of it."""
+    return (epoch,)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from invp.objectives._decoding import DECODERS, build_decoder
+from invp.objectives._options import steady_within_an_epoch
 from invp.plumbing.options import option
 
 
@@ -20,6 +21,9 @@ class Config:
     decoder: str = option("conv", "linear: one layer, which with a linear encoder finds the principal components", choices=DECODERS)
     decoder_width: int = option(16, "of conv: channels at the image's size, twice as many at each half of it; eights", least=8)
     sparsity: float = option(0.0, "weight of the mean absolute value of the code", least=0)
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(nn.Module):

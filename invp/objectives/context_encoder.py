@@ -14,7 +14,7 @@ from torch.func import functional_call
 from invp.core.selection import hashed_indices
 from invp.models.decoders import GROUPS, sides_to
 from invp.objectives._decoding import build_decoder
-from invp.objectives._options import require
+from invp.objectives._options import require, steady_within_an_epoch
 from invp.plumbing.options import option
 
 BLOCK_STREAM = 1 << 38  # keeps the places of the blocks apart from other draws of the same seed
@@ -51,6 +51,9 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images).squeeze(1)
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(nn.Module):

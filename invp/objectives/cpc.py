@@ -15,7 +15,7 @@ from invp.core.selection import hashed_indices, hashed_uniform
 from invp.data.adjust import to_grey
 from invp.models.encoders import has_batch_norm
 from invp.models.heads import embedding_width
-from invp.objectives._options import require
+from invp.objectives._options import require, steady_within_an_epoch
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
 from invp.training.distributed import gather, rank_and_world_size
@@ -60,6 +60,9 @@ class ContextLayer(nn.Module):
         # A row of zeros above and none below: the convolution cannot see what it has to predict.
         seen = self.look(F.pad(F.relu(grid), (1, 1, 1, 0)))
         return grid + self.mix(F.relu(seen))
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(nn.Module):

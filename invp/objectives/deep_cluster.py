@@ -14,7 +14,7 @@ from invp.core.selection import mixed_seed
 from invp.core.whitening import whitened
 from invp.models.heads import embedding_width
 from invp.objectives._clusters import shared_kmeans
-from invp.objectives._options import require, require_faiss
+from invp.objectives._options import require, require_faiss, steady_within_an_epoch
 from invp.plumbing.options import option
 from invp.training.distributed import gather, rank_and_world_size
 
@@ -36,6 +36,9 @@ class Config:
     )
     classifier_rate: float = option(0.05, "the learning rate of the classifier, in every epoch", above=0)
     classifier_decay: float = option(1e-5, "its weight decay", least=0)
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(nn.Module):

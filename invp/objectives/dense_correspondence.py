@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from invp.core.selection import hashed_uniform
 from invp.data.adjust import to_grey
 from invp.models.encoders import Encoder
-from invp.objectives._options import require
+from invp.objectives._options import require, steady_within_an_epoch
 from invp.plumbing.options import option
 
 WARP_STREAM, POINT_STREAM = 6 << 33, 7 << 33  # keep the draws apart from others of the same seed
@@ -35,6 +35,9 @@ class Config:
     shift: float = option(0.2, "it shifts by up to this share of the side", least=0, below=1)
     gain: float = option(0.4, "the warped picture's pixels are multiplied by 1 - this to 1 + this", least=0, below=1)
     grey: float = option(0.2, "the probability that the warped picture loses its colours", least=0, most=1)
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(nn.Module):

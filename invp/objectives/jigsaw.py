@@ -12,6 +12,7 @@ from invp.core.permutations import DISTANCES, distant_permutations
 from invp.core.selection import hashed_indices
 from invp.models.heads import embedding_width
 from invp.objectives._classified import classified, mlp
+from invp.objectives._options import steady_within_an_epoch
 from invp.objectives._patches import MIDDLE, NUM_PATCHES, PatchConfig, PatchTask
 from invp.plumbing.options import option
 
@@ -32,6 +33,9 @@ class Config(PatchConfig):
         2, "the pixels by which each channel of a tile is moved at most, of images that are not grey", least=0
     )
     hidden: int = option(0, "units of a hidden layer between nine embeddings and the permutations; 0: none", least=0)
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(PatchTask):

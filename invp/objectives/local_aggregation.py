@@ -15,7 +15,7 @@ from invp.core.neighbours import top_k
 from invp.core.selection import weighted_rows
 from invp.objectives import instance_discrimination
 from invp.objectives._clusters import shared_kmeans
-from invp.objectives._options import require, require_faiss
+from invp.objectives._options import require, require_faiss, steady_within_an_epoch
 from invp.plumbing.options import option
 
 
@@ -34,6 +34,9 @@ class Config(instance_discrimination.Config):
 
 
 MEMORY = "bank"  # the buffer with a row an image, of which a neighbour graph can be made
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(instance_discrimination.Objective):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from invp.core.contrastive import info_nce
+from invp.objectives._options import steady_within_an_epoch
 from invp.objectives._queue import QueueOfKeys
 from invp.plumbing.options import option
 
@@ -23,6 +24,9 @@ class Config:
     momentum: float = option(0.999, "m of the key encoder", least=0, most=1)
     temperature: float = option(0.07, "tau; version 2 has 0.2", above=0)
     norm_group: int = option(32, "shuffled images that share the key encoder's batch statistics; 0: all, unshuffled", least=0)
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(QueueOfKeys):

@@ -21,7 +21,7 @@ from invp.core.neighbours import in_fp32, top_k
 from invp.core.selection import hashed_uniform, selected_similarities
 from invp.models.encoders import has_batch_norm
 from invp.models.heads import build_predictor
-from invp.objectives._options import require
+from invp.objectives._options import require, steady_within_an_epoch
 from invp.objectives._queue import QueueOfKeys
 from invp.plumbing.options import option
 from invp.training.distributed import gather
@@ -40,6 +40,9 @@ class Config:
     norm_group: int = option(64, "shuffled images that share the momentum encoder's batch statistics; 0: all, unshuffled", least=0)
     symmetric: bool = option(False, "whether the views change places too, and the loss is the mean of both ways; MNN has it")
     mix: bool = option(False, "MNN: draw to the target, and to mixtures of it and its neighbours among earlier keys")
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(QueueOfKeys):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from invp.core.contrastive import row_entropies, set_loss
 from invp.core.neighbours import ABSENT, knn_graph, similarities
 from invp.objectives import instance_discrimination
+from invp.objectives._options import steady_within_an_epoch
 from invp.plumbing.options import option
 
 
@@ -28,6 +29,9 @@ class Config:
 
 
 MEMORY = "bank"  # the buffer with a row an image, of which a neighbour graph can be made
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(instance_discrimination.Objective):

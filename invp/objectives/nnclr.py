@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from invp.core.neighbours import in_fp32
 from invp.models.heads import build_predictor, embedding_width
+from invp.objectives._options import steady_within_an_epoch
 from invp.plumbing.options import option
 from invp.training.distributed import gather, rank_and_world_size
 
@@ -28,6 +29,9 @@ class Config:
     symmetric: bool = option(True, "the second view's neighbours are positives too; false: the first view's alone")
     hidden: int = option(4096, "units of the predictor's hidden layer; 0: no predictor", least=0)
     batch_norm: bool = option(True, "batch normalisation of the predictor's hidden layer")
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(nn.Module):

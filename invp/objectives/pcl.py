@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from invp.core.contrastive import concentrations, prototype_loss
 from invp.objectives import moco
 from invp.objectives._clusters import shared_kmeans
-from invp.objectives._options import require_faiss
+from invp.objectives._options import require_faiss, steady_within_an_epoch
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
 from invp.training.distributed import from_first
@@ -29,6 +29,9 @@ class Config(moco.Config):
     warmup_epochs: int = option(20, "of InfoNCE alone", least=0)
     smooth: float = option(10.0, "alpha of phi", above=1)
     iterations: int = option(20, "of k-means", least=1)
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(moco.Objective):

@@ -14,6 +14,7 @@ from invp.core.losses import attach_gradient
 from invp.core.patches import grid_patches
 from invp.core.selection import hashed_indices
 from invp.objectives import instance_discrimination
+from invp.objectives._options import steady_within_an_epoch
 from invp.plumbing.options import option
 
 SIDE = 3  # patches a side
@@ -32,6 +33,9 @@ class Config(instance_discrimination.Config):
 
 
 MEMORY = "bank"  # the buffer with a row an image, of which a neighbour graph can be made
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(instance_discrimination.Objective):

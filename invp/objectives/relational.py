@@ -19,7 +19,7 @@ from invp.core.contrastive import relation_loss
 from invp.models.encoders import has_batch_norm
 from invp.models.heads import build_predictor
 from invp.objectives import moco
-from invp.objectives._options import require
+from invp.objectives._options import require, steady_within_an_epoch
 from invp.objectives._queue import QueueOfKeys
 from invp.plumbing.options import option
 
@@ -32,6 +32,9 @@ class Config(moco.Config):
     temperature: float = option(0.1, "tau of the trained network; ISD's command for ResNet-18 has 0.02 twice", above=0)
     key_temperature: float = option(0.04, "tau of the momentum encoder, at most the other; ISD has 0.01", above=0)
     predictor: int = option(0, "hidden units of ISD's predictor; 0: none, as in ReSSL", least=0)
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(QueueOfKeys):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from invp.models.heads import embedding_width
 from invp.objectives._classified import classified, mlp
+from invp.objectives._options import steady_within_an_epoch
 from invp.objectives._patches import MIDDLE, NUM_PATCHES, PatchConfig, PatchTask
 from invp.plumbing.options import option
 
@@ -22,6 +23,9 @@ class Config(PatchConfig):
     """Options of relative patch location; the defaults are those of Kolesnikov et al. (CVPR 2019) for ResNets, but for `hidden`."""
 
     hidden: int = option(4096, "units of each of two hidden layers between a pair of embeddings and the eight places", least=1)
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(PatchTask):

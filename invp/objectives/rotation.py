@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from invp.models.heads import embedding_width
 from invp.objectives._classified import classified, mlp
+from invp.objectives._options import steady_within_an_epoch
 
 TURNS = 4
 
@@ -19,6 +20,9 @@ TURNS = 4
 @dataclass
 class Config:
     """Rotation has no options: the four turns are the paper's."""
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from invp.core.codes import sinkhorn, swapped_prediction
 from invp.models.heads import embedding_width
-from invp.objectives._options import require
+from invp.objectives._options import require, steady_within_an_epoch
 from invp.plumbing.options import option
 from invp.training.distributed import gather, rank_and_world_size
 
@@ -39,6 +39,9 @@ class Config:
 def num_views(config: Config) -> int:
     """The views of each image in a step."""
     return LARGE + config.num_small
+
+
+steady = steady_within_an_epoch
 
 
 class Objective(nn.Module):
