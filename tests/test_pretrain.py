@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from invp.plumbing.config import plugin_options, structured
+from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import load
 from invp.plumbing.files import canonical_json
 from invp.plumbing.plugins import constants, plugin_names
@@ -463,3 +464,25 @@ def test_the_horizon_counts_where_the_schedule_looks_at_it(schedule, depends):
         if not depends:
             assert rates[-1] == [learning_rate(sections[-1]["training"], epoch) for epoch in range(4)]
     assert (sections[0] != sections[1]) == (rates[0] != rates[1]) == depends
+
+
+@pytest.mark.parametrize(
+    ("options", "channels"),
+    [
+        ({"width": 4}, "4"),
+        ({"width": 8, "input": "l+ab", "width_share": 0.5}, "4"),
+        ({"width": 8}, None),
+        ({"name": "resnet18"}, None),
+    ],
+)
+def test_channels_too_few_for_channels_last_are_refused(options, channels):
+    """torch ends with a corrupted heap on some CPUs."""
+    loaded = experiment("cmc" if "input" in options else "invp")
+    loaded["encoder"] |= options
+    for last in (False, True):
+        loaded["training"]["channels_last"] = last
+        if last and channels:
+            with pytest.raises(UserError, match=f"leaves {channels} channels; valid with training.channels_last: at least 8"):
+                pretrain.check(loaded)
+        else:
+            pretrain.check(loaded)
