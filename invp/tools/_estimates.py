@@ -90,6 +90,16 @@ def network(encoder: str, head: str, size: int) -> tuple[float, int, int, int]:
     return counter.get_total_flops(), parameters, model.num_features, embedding.shape[1]
 
 
+def _of_a_step(section: dict, number: int) -> float:
+    """Operations that an image costs a training of N images in each epoch; 0 where they cannot be counted without numbers."""
+    from invp.tools._operations import operations_of
+
+    try:
+        return operations_of(canonical_json({**section, "weights": None, "seed": 0, "stage": 0, "graph_stages": []}), number)
+    except RuntimeError:
+        return 0.0
+
+
 class Estimator:
     """Times and sizes of jobs; `root` has the raw data, `results` what was measured, and `machine` what is assumed else."""
 
@@ -192,7 +202,7 @@ class Estimator:
             return images / rate, size, "rate"
 
         views = area_of_views(job.section, num_views(job.section["objective"]))
-        seconds = images * views * 3 * operations / self.machine.operations
+        seconds = images * (_of_a_step(job.section, number) or 3 * operations * views) / self.machine.operations
         return max(seconds, images * views / self.machine.decoded if form == "encoded" else 0), size, "assumed"
 
     def _features(self, job: Job, by_output) -> tuple[float, float, str]:

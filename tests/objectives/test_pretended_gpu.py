@@ -20,6 +20,7 @@ from invp.models.heads import build_head
 from invp.plumbing.config import instance, plugin_options
 from invp.plumbing.plugins import constants, load_plugin
 from invp.plumbing.sections import Augmentation
+from invp.tools._operations import pretended
 
 N, B, SIZE = 1_281_167, 64, 32
 CUDA = torch.device("cuda", 0)
@@ -62,20 +63,6 @@ class WithoutWaiting(TorchDispatchMode):
 
 
 HOST = (DataDependentOutputException, DynamicOutputShapeException)
-
-
-def pretended(module: torch.nn.Module, mode: FakeTensorMode) -> torch.nn.Module:
-    """The module with empty tensors on the pretended device in place of its own."""
-    for owner in module.modules():
-        for name, value in list(owner._parameters.items()):
-            if value is not None:
-                with mode:
-                    owner._parameters[name] = torch.nn.Parameter(torch.empty(value.shape, dtype=value.dtype, device=CUDA), False)
-        for name, value in list(owner._buffers.items()):
-            if value is not None:
-                with mode:
-                    owner._buffers[name] = torch.empty(value.shape, dtype=value.dtype, device=CUDA)
-    return module
 
 
 @pytest.fixture(scope="module")
