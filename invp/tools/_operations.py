@@ -54,6 +54,7 @@ def pretended(module: nn.Module, mode: FakeTensorMode) -> nn.Module:
 def _of_memory(section: str, num_samples: int) -> float:
     """Operations an image of a step with a memory of so many images; a backward pass takes twice those of its forward pass."""
     options: dict[str, Any] = json.loads(section)
+    options["training"]["precision"] = "fp32"  # torch warns of 16 bits where there is no GPU, and the operations are the same
     objective, mode = build_objective(options, num_samples).train(), FakeTensorMode(allow_non_fake_inputs=True)
     pretended(objective, mode)
     kinds, batch = view_kinds(options) or [options["augmentation"]] * objective.views, options["training"]["batch_size"]
