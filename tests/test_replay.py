@@ -110,6 +110,41 @@ def test_replayed_steps_train_the_same(name, options, digits, pretended, monkeyp
         }
 
 
+def test_a_training_that_cannot_be_recorded_is_as_ever(digits, monkeypatch, capsys):
+    """An objective that draws by the epoch would be recorded in each: it is tried, and said, once."""
+
+    @contextmanager
+    def refusing(graph):
+        yield
+        raise RuntimeError("out of memory")
+
+    section = pretrain_section(experiment("rotation"), 0, 3)
+    one, _ = trained(section, digits["test"], 3, False, monkeypatch)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", refusing)
+    state = {}
+
+    def remembered(stage):
+        state.update({name: value.clone() for name, value in stage.objective.state_dict().items()})
+
+    other = Stage(section, digits["test"], None, Group(0, 1, CPU), "test")
+    other.gradients.can_replay = True
+    # What is recorded on a CPU is also done; a GPU would not have done it.
+    record = replay.Replayed._record
+
+    def undone(self, given):
+        remembered(other)
+        found = record(self, given)
+        other.objective.load_state_dict(state)
+        return found
+
+    monkeypatch.setattr(replay.Replayed, "_record", undone)
+    assert other.run(3, Path("unused"), 60, False)
+    for key, value in one.objective.state_dict().items():
+        torch.testing.assert_close(other.objective.state_dict()[key], value, rtol=0, atol=0, equal_nan=True)
+    assert capsys.readouterr().err.count("no CUDA graph of a step") == 1
+
+
 def test_what_sends_constants_to_the_device_in_a_step_is_not_recorded():
     """kornia's Lab does, and a CUDA graph cannot hold that; every other objective of the package is replayed."""
     assert set(plugin_names("objectives")) - set(STEADY) == {"cmc", "colourisation", "split_brain"}

@@ -22,6 +22,7 @@ class Replayed:
         self.function, self.device, self.calls = function, device, 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.given: list[Tensor] = []
+        self.refused = False  # the device would not record it
 
     def __call__(self, *given: Tensor) -> Any:
         recorded = self.graph is not None or self._record(given)
@@ -44,6 +45,7 @@ class Replayed:
                 self.returned = self.function(*self.given)
         except RuntimeError as error:
             print(f"no CUDA graph of a step, which takes longer without: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+            self.refused = True
             return False
         self.graph = graph
         return True

@@ -31,7 +31,7 @@ class Gradients:
             return {**output, "loss": output["loss"].detach()}
 
         kind = self.steady(self.objective.config, epoch) if self.steady else None
-        if kind is None or not self.can_replay:
+        if kind is None or not self.can_replay or (self.replayed and self.replayed.refused):
             return step(index, *views)
         if self.replayed is None or self.kind != kind:
             self.replayed, self.kind = Replayed(step, self.group.device), kind
