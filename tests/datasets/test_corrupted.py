@@ -14,6 +14,7 @@ from invp.data.shards import Shards
 from invp.datasets import _corruptions
 from invp.datasets._corruptions import CONSTANTS
 from invp.datasets.composites import photographs
+from invp.evals._inputs import FeatureInputs, FeatureTable
 from invp.plumbing import needs
 from invp.plumbing.config import instance, plugin_options
 from invp.plumbing.errors import UserError
@@ -267,3 +268,27 @@ def test_files_of_another_shape_are_refused_and_kinds_without_a_file_made(cifar1
     np.save(cifar10_c / "CIFAR-10-C/contrast.npy", np.zeros((10, 32, 32, 3), np.uint8))
     with pytest.raises(UserError, match=r"contrast.npy holds uint8 of shape \(10, 32, 32, 3\); expected uint8 of shape \(50000"):
         source("test", cifar10_c, of={"name": "cifar10"}, corruption="contrast")
+
+
+def features(folder) -> FeatureTable:
+    """The pixels of a prepared split as features."""
+    shards = Shards(folder)
+    rows = shards.images(torch.arange(shards.num_samples)).flatten(1).numpy().astype(np.float32) / 255
+    return FeatureTable(rows, rows, shards.labels.numpy(), np.arange(len(rows)))
+
+
+@pytest.mark.parametrize("name", ["knn", "linear"])
+def test_an_evaluation_measures_corrupted_digits_as_any_set(name, digits, tmp_path):
+    options = {"name": "corrupted", "of": {"name": "digits"}, "corruption": "defocus_blur", "severity": 5}
+    for split in ("train", "test"):
+        prepare.write_split(plugin_options("datasets", options, "test"), split, None, tmp_path / split, 1)
+    clean, learned = Shards(digits["train"]), Shards(tmp_path / "train")
+    assert torch.equal(clean.images(torch.arange(1437)), learned.images(torch.arange(1437)))
+    assert learned.classes == Shards(tmp_path / "test").classes
+    plugin = load_plugin("evals", name)
+    checked = plugin_options("evals", {"name": name, "features": "feature", **({"epochs": 5} if name == "linear" else {})}, "test")
+    scores = {}
+    for kind, folder in (("clean", digits["test"]), ("corrupted", tmp_path / "test")):
+        inputs = FeatureInputs(features(tmp_path / "train"), features(folder), learned.classes)
+        scores[kind] = plugin.evaluate(instance(plugin.Config, checked), inputs, seed=0, device="cpu")["metrics"]["top1"]
+    assert scores["clean"] > 90 and 10 < scores["corrupted"] < scores["clean"]
