@@ -68,7 +68,8 @@ def tables(section: dict, numbers: Numbers, metrics: list[dict]) -> list[tuple[s
                 severities.setdefault(kind, set()).update(severity for severity, _ in pairs)
         heads = [f"{kind.replace('_', ' ')} ({', '.join(map(str, sorted(own)))})" for kind, own in severities.items()]
         table = Table(["experiment", "clean", "mean over kinds", *heads], [])
-        for experiment, own in entry["experiments"].items():
+        for experiment in (name for name in section["experiments"] if name in entry["experiments"]):
+            own = entry["experiments"][experiment]
             by_kind = []
             for kind, asked in severities.items():
                 pairs = own["kinds"].get(kind, [])
