@@ -253,7 +253,7 @@ def test_what_is_loaded_by_name_is_said_by_the_step():
     texts = {module: ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in MODULES if counted(module)}
     hidden = {m for m, file in texts.items() if file.exists() and re.search(r"(load_plugin|import_module)\(", file.read_text())}
     steps = {f"invp.steps.{name}" for name in ("prepare", "graph", "_evaluation", "_features_inputs", "figure")}
-    assert hidden == {*steps, "invp.training.objective"}
+    assert hidden == {*steps, "invp.training.objective", "invp.datasets.corrupted"}
     sections = {
         "prepare": {"dataset": {"name": "digits"}},
         "pretrain": {"objective": {"name": "moco"}},
@@ -264,6 +264,8 @@ def test_what_is_loaded_by_name_is_said_by_the_step():
     }
     loaded = {step: modules_of(step_modules(step, section)) for step, section in sections.items()}
     assert "invp.datasets.digits" in loaded["prepare"] and "invp.objectives.moco" in loaded["pretrain"]
+    noisy = {"dataset": {"name": "corrupted", "of": {"name": "corrupted", "of": {"name": "scenes"}}}}
+    assert {"invp.datasets.corrupted", "invp.datasets.scenes"} <= set(modules_of(step_modules("prepare", noisy)))
     assert "invp.objectives.invp" in loaded["graph"]
     assert "invp.training.loop" in loaded["pretrain"] and "invp.figures.positives" in loaded["figure"]
     assert not any(module.startswith(("invp.models", "invp.training", "invp.objectives")) for module in loaded["figure"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invp.core.significance import decimals_of_share
 from invp.data.tables import read_curves
-from invp.pages import published
+from invp.pages import published, robustness
 from invp.pages.numbers import Numbers, estimate_of, last_stage, share_text
 from invp.pages.pairs import sentences, tests_note
 from invp.pages.plots import Picture, evaluation_plot, line_plot, png
@@ -200,6 +200,7 @@ def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folde
         "told_apart_sentences": sentences(section, numbers),
         "tests_note": tests_note(section),
         "not_made": not_made_table(not_made),
+        "robustness": robustness.tables(section, numbers, contents),
         "published": [(table["title"], published.as_table(table, rows)) for table, rows in beside_ours.values()],
         "left_out": published.left_out(paper, beside_ours, contents),
         "descriptions": [(name, section["descriptions"][name]) for name in section["experiments"]],

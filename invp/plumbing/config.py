@@ -51,7 +51,7 @@ def structured(config_class: type, options: Any, where: str) -> dict:
 
 
 def plugin_options(kind: str, options: Any, where: str) -> dict:
-    """`{"name": ..., **options}` checked against the plug-in's `Config`."""
+    """`{"name": ..., **options}` checked against the plug-in's `Config`; so is a data set's option `of`, which is another data set."""
     if not isinstance(options, dict) or not isinstance(options.get("name"), str):
         raise UserError(f"{where} needs a 'name'; valid: {', '.join(plugin_names(kind))}")
     try:
@@ -65,6 +65,8 @@ def plugin_options(kind: str, options: Any, where: str) -> dict:
             module.check(module.Config(**checked))
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
+    if kind == "datasets" and "of" in checked:
+        checked["of"] = plugin_options("datasets", checked["of"], f"{where}.of")
     return {"name": options["name"], **checked}
 
 

@@ -22,11 +22,20 @@ def has_split(study: dict, dataset_id: str, split: str) -> bool:
     return plugin.has_split(instance(plugin.Config, options), data_root(), split)
 
 
+def has_several_labels(options: dict) -> bool:
+    """Whether an image of a data set has several labels; one that is made of another set has what that has."""
+    return (
+        has_several_labels(options["of"])
+        if "of" in options
+        else getattr(load_plugin("datasets", options["name"]), "MULTI_LABEL", False)
+    )
+
+
 def labels_of(study: dict, dataset_id: str) -> str:
     """How many labels an image of a set's training and test splits has: none, one or several."""
     options = study["datasets"][dataset_id]
     plugin = load_plugin("datasets", options["name"])
-    if getattr(plugin, "MULTI_LABEL", False):
+    if has_several_labels(options):
         return "several"
     labelled = True
     for split in ("train", "test"):

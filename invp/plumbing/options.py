@@ -46,6 +46,7 @@ def valid_values(declared: Field) -> str:
     """The valid values of a field in words, e.g. 'a whole number, at least 1'; without limits the type alone."""
     given = declared.metadata
     kinds = {bool: "true or false", int: "a whole number", float: "a number", float | None: "a number or null", str: "text"}
+    kinds[dict[str, Any]] = "a data set's name and options"
     kind = kinds.get(declared.type) or {list[int]: "whole numbers", list[float]: "numbers", list[str]: "texts"}[declared.type]
     if declared.type in (list[int], list[float], list[str]):
         kind = f"a list of {given['length']} {kind}" if given.get("length") else f"a list of {kind}"

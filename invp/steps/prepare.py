@@ -27,8 +27,12 @@ AT_ONCE = 32  # photographs that a thread holds
 
 
 def loads(section: dict) -> list[str]:
-    """The data set's module."""
-    return [f"invp.datasets.{section['dataset']['name']}"]
+    """The data set's module, and those of the sets that it is made of."""
+    options, found = section["dataset"], []
+    while options:
+        found.append(f"invp.datasets.{options['name']}")
+        options = options.get("of")
+    return found
 
 
 def section(study: dict, *, dataset: str, split: str) -> dict:

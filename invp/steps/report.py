@@ -3,15 +3,17 @@
 from invp.pages import comparison, report
 from invp.pages.html import write_page
 from invp.pages.numbers import read_numbers
+from invp.pages.robustness import evaluations_by_corruption
 from invp.plumbing.files import read_json
 from invp.plumbing.jobs import Job
 from invp.steps import summary
 
 
 def section(study: dict) -> dict:
-    """What tables say of the study, and its descriptions."""
+    """What tables say of the study, its descriptions, and which of its evaluations see corrupted images."""
     descriptions = {name: options["description"] for name, options in study["loaded"].items()}
-    return {**summary.section(study), "description": study["description"], "descriptions": descriptions}
+    own = {"description": study["description"], "descriptions": descriptions, "corrupted": evaluations_by_corruption(study)}
+    return {**summary.section(study), **own}
 
 
 def run(job: Job) -> None:

@@ -300,6 +300,12 @@ def tree_coil20(root):
     return made, {}
 
 
+def tree_corrupted(root):
+    made = folders(root / "mine", {"train": ["a", "b"], "test": ["a", "b"], "val": ["a", "b"]}, 2)
+    options = {"of": {"name": "image_folder", "folder": "mine"}, "corruption": "jpeg_compression", "severity": 2}
+    return {"train": made["train"], "test": (4, None), "val": made["val"]}, options
+
+
 TREES = {name.removeprefix("tree_"): value for name, value in list(globals().items()) if name.startswith("tree_")}
 
 

@@ -75,6 +75,7 @@ def hostile_study(results: Path) -> Study:
     }  # fmt: skip
     section = {
         "study": "hostile", "title": HOSTILE, "description": HOSTILE, "descriptions": {"a": HOSTILE, "b": ""}, "reference": "",
+        "corrupted": [{"evaluation": "linear", "of": HOSTILE, "experiments": {"a": {"clean": "", "kinds": {"fog": [[1, "linear"]]}}}}],
         "columns": ["linear.top1", "training.seconds"], "experiments": ["a", "b"], "seeds": [0, 1],
         "loaded": {name: options for name in ("a", "b")},
     }  # fmt: skip
