@@ -3,6 +3,7 @@
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from invp.plumbing.files import read_json, read_table, sha256_of
 
 HASHED_BYTES = 256 << 20  # shards up to this size in all are held against their digests when they are opened
 RESIDENT_BYTES = 4 << 30  # sets of equal-sized images up to this size are kept whole on the device
+IGNORED = 255  # the class number of a mask's pixels that do not count
 
 
 def _checked_manifest(path: Path) -> dict:
@@ -46,6 +48,14 @@ def _checked_manifest(path: Path) -> dict:
         if not isinstance(shard["file"], str) or ".." in Path(shard["file"]).parts or Path(shard["file"]).is_absolute():
             raise UserError(f"{path}: a shard's file lies outside the folder; prepare the set again")
     return manifest
+
+
+def mask_of(content: bytes) -> np.ndarray:
+    """The class numbers of a mask, HxW uint8, from a PNG that has them as grey levels or as places in a palette; ValueError or OSError if it is none."""
+    image = Image.open(io.BytesIO(content))
+    if image.format != "PNG" or image.mode not in ("L", "P"):
+        raise ValueError(f"it is {image.format} in mode {image.mode}, not a PNG of class numbers")
+    return np.array(image)
 
 
 class Shards:
@@ -107,10 +117,23 @@ class Shards:
 
     def boxes(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """The objects of an image: boxes nx4 (x1, y1, x2, y2 from 0, ends excluded), classes n, marked difficult n (bool)."""
-        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
-        row = self._tables[shard].slice(number - int(self._starts[shard]), 1).to_pylist()[0]
+        row = {name: self._value(name, number) for name in ("boxes", "box_labels", "difficult")}
         boxes = torch.tensor(row["boxes"], dtype=torch.float32).reshape(-1, 4)
         return boxes, torch.tensor(row["box_labels"], dtype=torch.long), torch.tensor(row["difficult"], dtype=torch.bool)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every image has a mask."""
+        return all("mask" in table.column_names for table in self._tables)
+
+    def mask(self, number: int) -> np.ndarray:
+        """The class of each pixel of an image, HxW uint8: 0 the background, 1 + c the class c, IGNORED what does not count."""
+        return mask_of(self._value("mask", number))
+
+    def _value(self, column: str, number: int) -> Any:
+        """What a column holds of an image, as an object of Python."""
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return self._tables[shard][column][number - int(self._starts[shard])].as_py()
 
     def _check_images(self) -> None:
         for table in self._tables:
@@ -148,8 +171,7 @@ class Shards:
 
     def encoded(self, number: int) -> bytes:
         """The encoded bytes of one photograph."""
-        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
-        return self._tables[shard]["image"][number - int(self._starts[shard])].as_py()
+        return self._value("image", number)
 
     def decoded(self, number: int) -> Image.Image:
         """One photograph as an RGB image; UserError names the split and the number if it cannot be read."""

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from invp.data.answers import unpacked
+from invp.data.shards import mask_of
 from invp.data.tables import matrix
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import load_study
@@ -177,10 +178,12 @@ def _prepared(folder: Path) -> dict:
     if manifest["format"] == "encoded":
         images = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).tobytes() for content in images]
     keys = ("num_samples", "format", "shape", "classes", "multi_label", "targets", "counts", "split_rule")
+    masks = [mask_of(content).tobytes() for content in table["mask"].to_pylist()] if "mask" in table.column_names else []
     return {
         "manifest": {key: manifest[key] for key in keys},
+        **({"masks": hashlib.sha256(b"".join(masks)).hexdigest()} if masks else {}),
         "pixels": hashlib.sha256(b"".join(images)).hexdigest(),
-        **{name: table[name].to_pylist() for name in table.column_names if name not in ("image", "source")},
+        **{name: table[name].to_pylist() for name in table.column_names if name not in ("image", "mask", "source")},
     }
 
 

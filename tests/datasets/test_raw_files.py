@@ -16,7 +16,19 @@ OPENED: list[list[str]] = []  # of whoever listens; a hook of Python's audit can
 sys.addaudithook(lambda event, found: [to.append(str(found[0])) for to in OPENED] if event == "open" else None)
 SHIPPED = {"digits", "scenes", "composites"}  # with scikit-learn
 # Sets of which each split has files of its own: another split does not list them.
-APART = {"image_folder", "imagenet", "svhn", "places205", "flowers102", "oxford_pets", "stanford_cars", "voc2007", "voc"}
+APART = {
+    "image_folder",
+    "imagenet",
+    "svhn",
+    "places205",
+    "flowers102",
+    "oxford_pets",
+    "stanford_cars",
+    "voc2007",
+    "voc",
+    "voc2012_segmentation",
+    "sbd",
+}
 
 
 @pytest.fixture
