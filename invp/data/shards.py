@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from invp.data.masks import mask_of
 from invp.data.tables import matrix
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json, read_table, sha256_of
 
 HASHED_BYTES = 256 << 20  # shards up to this size in all are held against their digests when they are opened
 RESIDENT_BYTES = 4 << 30  # sets of equal-sized images up to this size are kept whole on the device
-IGNORED = 255  # the class number of a mask's pixels that do not count
 
 
 def _checked_manifest(path: Path) -> dict:
@@ -48,14 +48,6 @@ def _checked_manifest(path: Path) -> dict:
         if not isinstance(shard["file"], str) or ".." in Path(shard["file"]).parts or Path(shard["file"]).is_absolute():
             raise UserError(f"{path}: a shard's file lies outside the folder; prepare the set again")
     return manifest
-
-
-def mask_of(content: bytes) -> np.ndarray:
-    """The class numbers of a mask, HxW uint8, from a PNG that has them as grey levels or as places in a palette; ValueError or OSError if it is none."""
-    image = Image.open(io.BytesIO(content))
-    if image.format != "PNG" or image.mode not in ("L", "P"):
-        raise ValueError(f"it is {image.format} in mode {image.mode}, not a PNG of class numbers")
-    return np.array(image)
 
 
 class Shards:
@@ -127,7 +119,7 @@ class Shards:
         return all("mask" in table.column_names for table in self._tables)
 
     def mask(self, number: int) -> np.ndarray:
-        """The class of each pixel of an image, HxW uint8: 0 the background, 1 + c the class c, IGNORED what does not count."""
+        """The class of each pixel of an image, HxW uint8: 0 the background, 1 + c the class c, 255 what does not count."""
         return mask_of(self._value("mask", number))
 
     def _value(self, column: str, number: int) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from invp.data.shards import IGNORED, mask_of
+from invp.data.masks import IGNORED, mask_of
 from invp.datasets._source import BadImage, Sample, Source
 from invp.plumbing import raw_data
 from invp.plumbing.config import data_root, instance

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from invp.data.answers import unpacked
-from invp.data.shards import mask_of
+from invp.data.masks import mask_of
 from invp.data.tables import matrix
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import load_study
