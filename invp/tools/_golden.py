@@ -140,10 +140,12 @@ class Golden:
         if step == "figure":
             needs = load_plugin("figures", experiment["figures"][w["figure"]]["name"]).NEEDS
             splits = ("train", "test") if {"features", "objective"} & set(needs) else ("train",)
+            evaluations = experiment["evaluations"] if "metrics" in needs else ()
             return {
                 "checkpoint": at("pretrain", "checkpoint.pt", stages[-1:]) if "objective" in needs else [],
                 "curves": at("pretrain", "metrics.jsonl", stages) if "curves" in needs else [],
                 "graph": at("graph", "knn.arrow", stages) if "graph" in needs else [],
+                "metrics": [at("evaluate", "metrics.json", stages[-1:], eval=key)[0] for key in evaluations],
                 "stage_features": features(stages, own, "train") if "stage_features" in needs else [],
                 **{f"features_{split}": features(stages[-1:], own, split) for split in splits if "features" in needs},
                 **{f"dataset_{split}": manifest(own, split) for split in splits},
@@ -232,13 +234,14 @@ def _connected(folder: Path) -> dict:
 
 
 def _evaluated(folder: Path) -> dict:
+    """What metrics.json holds, but for pictures, which other libraries may encode otherwise."""
     content = read_json(folder / "metrics.json")
     images = content["protocol"].get("test_images")
     right = {name: unpacked(text, images).astype(int).tolist() for name, text in content["answers"].items()}
     return {
         "metrics": content["metrics"],
         "chosen": content["protocol"].get("chosen"),
-        "details": content["details"],
+        "details": {name: value for name, value in content["details"].items() if name != "pictures"},
         "answers": right,
     }
 

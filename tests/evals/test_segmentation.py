@@ -18,6 +18,7 @@ from invp.data.masks import IGNORED
 from invp.data.shards import Shards
 from invp.evals import _segmenter, segmentation
 from invp.evals._inputs import Saves
+from invp.figures import segmentation as figure
 from invp.models.encoders import Encoder, build_encoder
 from invp.plumbing.errors import UserError
 
@@ -210,3 +211,22 @@ def test_masks_of_the_test_choose_nothing(scenes, monkeypatch):
     again = segmentation.evaluate(config, inputs(scenes), seed=0, device="cpu")
     kept = [[row["answer"] for row in found["details"]["pictures"]] for found in (first, again)]
     assert kept[0] == kept[1] and first["details"]["loss"] == again["details"]["loss"]
+
+
+def test_the_figure_shows_vocs_colours_and_says_what_share_is_right(tmp_path):
+    assert figure.colours()[[0, 1, 2, 12, 15, 20, IGNORED]].tolist() == [
+        [0, 0, 0], [128, 0, 0], [0, 128, 0], [64, 0, 128], [192, 128, 128], [0, 64, 128], [255, 255, 255],
+    ]  # fmt: skip
+    truth = np.array([[0, 1], [2, IGNORED]], np.uint8)
+    rows = {"input": np.zeros((2, 2, 3), np.uint8), "truth": truth, "answer": np.array([[0, 2], [2, 1]], np.uint8)}
+    picture = {"image": 7, **{name: segmentation.as_text(values) for name, values in rows.items()}}
+    details = {"classes": ["background", "_a", "$b$"], "pictures": [picture, picture]}
+    content = {"eval": "mine", "evaluation": {"name": "segmentation"}, "metrics": {"miou": 40.0}, "details": details}
+    other = {"eval": "knn", "evaluation": {"name": "knn"}, "metrics": {"top1": 1.0}, "details": {}}
+    given = SimpleNamespace(metrics=[other, content], experiment={"title": "t", "experiment": "e"})
+    found = figure.draw(figure.Config(images=1), given, tmp_path / "figure.png")
+    assert found == {"mine": {"images": [7], "right": [pytest.approx(200 / 3)], "miou": 40.0}}
+    assert min(Image.open(tmp_path / "figure.png").size) > 150
+    given.metrics.pop()
+    with pytest.raises(UserError, match="pictures above 0, and there are none"):
+        figure.draw(figure.Config(), given, tmp_path / "figure.png")
