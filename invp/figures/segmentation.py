@@ -75,15 +75,12 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
             "right": right,
             **content["metrics"],
         }
-    figure.legend(
-        handles=[_patch(palette[c], name) for c, name in sorted(names.items())][:24],
-        loc="outside lower center",
-        ncols=6,
-        fontsize=6,
-        frameon=False,
-    )
     said = "; ".join(f"{shown(name)}: mIoU {own['miou']:.2f} %" for name, own in found.items())
-    figure.supxlabel(f"{said}; over all test images, white does not count", fontsize=7)
+    handles = [_patch(palette[c], name) for c, name in sorted(names.items())]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=6, fontsize=6, frameon=False, title_fontsize=7,
+        title=f"{said}; over all test images, white does not count",
+    )  # fmt: skip
     save(figure, inputs, out)
     return found
 
