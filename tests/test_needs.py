@@ -121,5 +121,5 @@ def test_given_weights_are_looked_for(content, words, folder):
 @pytest.mark.parametrize("name", plugin_names("datasets"))
 def test_sets_of_boxes_say_so(name):
     plugin = load_plugin("datasets", name)
-    boxes = "voc" in name or name in ("scenes", "coco")
+    boxes = "voc" in name or name in ("scenes", "coco", "sbd")
     assert getattr(plugin, "MULTI_LABEL", False) == boxes

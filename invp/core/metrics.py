@@ -40,6 +40,13 @@ def accuracy_by_class(confusion: NDArray) -> list[float | None]:
     return [100 * float(right / n) if n else None for right, n in zip(confusion.diagonal(), counts, strict=True)]
 
 
+def intersection_over_union(confusion: NDArray) -> NDArray:
+    """Of each class (C) in %: right answers over answers and truths of the class together, counted once; NaN where there are neither."""
+    right = confusion.diagonal()
+    union = confusion.sum(0) + confusion.sum(1) - right
+    return np.where(union > 0, 100 * right / np.maximum(union, 1), np.nan)
+
+
 def mean_per_class(confusion: NDArray) -> float:
     """The mean accuracy in % over the classes that have images, from a confusion matrix."""
     return float(np.mean([value for value in accuracy_by_class(confusion) if value is not None]))

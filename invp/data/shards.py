@@ -3,6 +3,7 @@
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from invp.data.masks import mask_of
 from invp.data.tables import matrix
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json, read_table, sha256_of
@@ -107,10 +109,23 @@ class Shards:
 
     def boxes(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """The objects of an image: boxes nx4 (x1, y1, x2, y2 from 0, ends excluded), classes n, marked difficult n (bool)."""
-        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
-        row = self._tables[shard].slice(number - int(self._starts[shard]), 1).to_pylist()[0]
+        row = {name: self._value(name, number) for name in ("boxes", "box_labels", "difficult")}
         boxes = torch.tensor(row["boxes"], dtype=torch.float32).reshape(-1, 4)
         return boxes, torch.tensor(row["box_labels"], dtype=torch.long), torch.tensor(row["difficult"], dtype=torch.bool)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every image has a mask."""
+        return all("mask" in table.column_names for table in self._tables)
+
+    def mask(self, number: int) -> np.ndarray:
+        """The class of each pixel of an image, HxW uint8: 0 the background, 1 + c the class c, 255 what does not count."""
+        return mask_of(self._value("mask", number))
+
+    def _value(self, column: str, number: int) -> Any:
+        """What a column holds of an image, as an object of Python."""
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return self._tables[shard][column][number - int(self._starts[shard])].as_py()
 
     def _check_images(self) -> None:
         for table in self._tables:
@@ -148,8 +163,7 @@ class Shards:
 
     def encoded(self, number: int) -> bytes:
         """The encoded bytes of one photograph."""
-        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
-        return self._tables[shard]["image"][number - int(self._starts[shard])].as_py()
+        return self._value("image", number)
 
     def decoded(self, number: int) -> Image.Image:
         """One photograph as an RGB image; UserError names the split and the number if it cannot be read."""

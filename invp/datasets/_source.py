@@ -30,6 +30,8 @@ class Sample:
 
     Multi-label sets have `labels` instead: 1, 0, or -1 where all objects of the class are marked difficult. `boxes` are
     (x1, y1, x2, y2) in pixels from 0, ends excluded, each with its class and its mark.
+
+    `mask` is a PNG of the image's size with the class of each pixel: 0 the background, 1 + c the class c, 255 what does not count.
     """
 
     image: np.ndarray | bytes
@@ -39,6 +41,7 @@ class Sample:
     boxes: list[list[float]] | None = None
     box_labels: list[int] | None = None
     difficult: list[bool] | None = None
+    mask: bytes | None = None
     targets: list[float] | None = None  # known numbers of the image, in the order of Source.targets
     converted: str = ""  # why the image is not as it was found
 
@@ -66,6 +69,7 @@ class Source:
     skip_bad: bool = False
     ignored: dict[str, int] = field(default_factory=dict)  # what lies there and is not used, by its kind, and how many
     targets: tuple[str, ...] = ()  # names of the numbers that are known of each image, as its pose or size
+    masks: bool = False  # whether each image has a mask of classes
 
 
 def balanced(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:

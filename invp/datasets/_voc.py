@@ -1,8 +1,13 @@
-"""PASCAL VOC's layout: JPEGImages, Annotations (XML) and lists of names in ImageSets/Main."""
+"""PASCAL VOC's layout: JPEGImages, Annotations (XML), lists of names in a folder of ImageSets, and masks in SegmentationClass."""
 
+import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
 
 from invp.datasets._photos import PhotoConfig, files_under, needed, source_of_files
 from invp.datasets._source import Source
@@ -25,6 +30,8 @@ class VOCConfig(PhotoConfig):
     classes: list[str] = option(list(CLASSES), "names of objects, in the order of labels", filled=True)
 
     BALANCED = False
+    LISTS = "Main"  # the folder in ImageSets
+    MASKS = False  # whether each image has a mask
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,8 +40,15 @@ class VOCConfig(PhotoConfig):
 
 
 def check_voc_root(config: VOCConfig, root: Path) -> None:
-    for part in ("JPEGImages", "Annotations", f"ImageSets/Main/{config.train}.txt"):
-        needed(root / config.folder / part, "PASCAL VOC", f"{config.folder}/{{JPEGImages,Annotations,ImageSets/Main}}")
+    masks = ["SegmentationClass"] if config.MASKS else []
+    parts = ",".join(["JPEGImages", "Annotations", *masks, f"ImageSets/{config.LISTS}"])
+    for part in ("JPEGImages", "Annotations", *masks, f"ImageSets/{config.LISTS}/{config.train}.txt"):
+        needed(root / config.folder / part, "PASCAL VOC", f"{config.folder}/{{{parts}}}")
+
+
+def list_of(config: VOCConfig, root: Path, split: str) -> Path:
+    """The file that names the images of a split."""
+    return root / config.folder / "ImageSets" / config.LISTS / f"{getattr(config, split)}.txt"
 
 
 def names_in(listed: Path) -> list[str]:
@@ -43,17 +57,20 @@ def names_in(listed: Path) -> list[str]:
 
 
 def raw_voc(config: VOCConfig, root: Path, split: str) -> list[Path]:
-    """The list of a split, and the images and annotations that it names."""
-    folder = root / config.folder
-    listed = folder / "ImageSets" / "Main" / f"{getattr(config, split)}.txt"
-    names = names_in(listed)
-    images, annotations = ([folder / part.format(name) for name in names] for part in ("JPEGImages/{}.jpg", "Annotations/{}.xml"))
-    return [listed, *images, *annotations]
+    """The list of a split, and the images, annotations and masks that it names."""
+    listed = list_of(config, root, split)
+    return [listed, *files_of(root / config.folder, names_in(listed), config.MASKS)]
+
+
+def files_of(folder: Path, names: list[str], masks: bool) -> list[Path]:
+    """The images, the annotations and, if they are asked for, the masks of these names."""
+    parts = ["JPEGImages/{}.jpg", "Annotations/{}.xml"] + ["SegmentationClass/{}.png"] * masks
+    return [folder / part.format(name) for part in parts for name in names]
 
 
 def has_list(config: VOCConfig, root: Path, split: str) -> bool:
     """Whether there is a list of the split's images."""
-    return (root / config.folder / "ImageSets/Main" / f"{getattr(config, split)}.txt").exists()
+    return list_of(config, root, split).exists()
 
 
 def objects_of(path: Path, classes: list[str]) -> dict:
@@ -83,14 +100,42 @@ def objects_of(path: Path, classes: list[str]) -> dict:
 
 def load_voc(config: VOCConfig, root: Path | None, split: str) -> Source:
     """A list of images with their objects; a class is present if one of its objects is not marked difficult."""
-    folder = (root or Path("data")) / config.folder
-    name = getattr(config, split)
-    listed = needed(folder / "ImageSets" / "Main" / f"{name}.txt", f"split {split}", "a list of names")
-    names = names_in(listed)
+    root = root or Path("data")
+    listed = needed(list_of(config, root, split), f"split {split}", "a list of names")
+    masks = root / config.folder / "SegmentationClass"
+    where = (lambda name: masks / f"{name}.png") if config.MASKS else None
+    return source_of_names(config, root, split, names_in(listed), f"official list {listed.stem}", where)
+
+
+# The list is another set's, or several, for one of its two callers: it gives the names and says what they are.
+def source_of_names(
+    config: VOCConfig, root: Path, split: str, names: list[str], rule: str, masks: Callable[[str], Path] | None = None
+) -> Source:
+    """The images of these names with their objects and, if `masks` says in which file each lies, their masks: PNG, or MATLAB's of SBD."""
+    folder = root / config.folder
     annotations = [folder / "Annotations" / f"{name}.xml" for name in names]
     files = files_under(folder / "JPEGImages", [f"{name}.jpg" for name in names], None)
-    source = source_of_files(
-        files, config.classes, config, split, f"official list {name}", lambda i: objects_of(annotations[i], config.classes)
-    )
-    source.listing += b"".join(path.read_bytes() for path in annotations if path.exists())
+
+    def annotated(i: int) -> dict:
+        return objects_of(annotations[i], config.classes) | ({"mask": mask_in(masks(names[i]))} if masks else {})
+
+    source = source_of_files(files, config.classes, config, split, rule, annotated)
+    source.masks = masks is not None
+    marked = annotations + ([masks(name) for name in names] if masks else [])
+    source.listing += b"".join(path.read_bytes() for path in marked if path.exists())
     return source
+
+
+def mask_in(path: Path) -> bytes:
+    """The mask in a file as PNG: as it is, or of SBD's `GTcls`."""
+    try:
+        if path.suffix == ".png":
+            return path.read_bytes()
+        from scipy.io import loadmat
+
+        values = loadmat(path)["GTcls"]["Segmentation"][0, 0]
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is no mask, but its image is listed: {error}") from None
+    out = io.BytesIO()
+    Image.fromarray(values.astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()

@@ -1,4 +1,5 @@
-"""Scenes to try detection with: real handwritten digits laid on scikit-learn's two photographs, each with its box; PNG, several labels an image."""
+"""Scenes to try detection and segmentation with: real handwritten digits laid on scikit-learn's two photographs, each with its box and its
+pixels; PNG, several labels an image."""
 
 import io
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ from invp.datasets._source import BaseConfig, Sample, Source
 from invp.datasets.composites import digit_cutouts, photographs, with_alpha
 from invp.plumbing.options import option
 
+OPAQUE = 128  # of 255: a pixel belongs to a digit that covers half of it or more
 SPLITS = ("train", "test")
 MULTI_LABEL = True
 
 
 @dataclass
 class Config(BaseConfig):
-    """Digits on photographs, with boxes; a digit has a fifth to two fifths of the side."""
+    """Digits on photographs, with boxes and masks; a digit has a fifth to two fifths of the side."""
 
     size: int = option(96, "pixels of a side", least=48)
     train_images: int = option(200, "of the training split", least=1)
@@ -26,6 +28,12 @@ class Config(BaseConfig):
     most: int = option(3, "digits in an image, from 1", least=1)
     num_classes: int = option(10, "the first so many digits", least=1, most=10)
     BALANCED = False
+
+
+def as_png(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
 
 
 def apart(box: list[float], others: list[list[float]]) -> bool:
@@ -48,6 +56,7 @@ def load(config: Config, root: Path | None, split: str) -> Source:
         shape, box = (config.size, config.size), (left, top, left + edge, top + edge)
         scene = behind.resize(shape, Image.Resampling.BILINEAR, box)
         boxes, box_labels = [], []
+        mask = Image.new("L", shape)
         for _ in range(int(generator.integers(1, config.most + 1))):
             which = int(own[generator.integers(len(own))])
             digit = Image.fromarray(values[which])
@@ -60,17 +69,16 @@ def load(config: Config, root: Path | None, split: str) -> Source:
             box = [float(x), float(y), float(x + digit.width), float(y + digit.height)]
             if apart(box, boxes):
                 scene.paste(digit, (x, y), digit)
+                mask.paste(int(labels[which]) + 1, (x, y), digit.getchannel("A").point(lambda a: 255 * (a >= OPAQUE)))
                 boxes.append(box)
                 box_labels.append(int(labels[which]))
-        out = io.BytesIO()
-        scene.save(out, "PNG")
         present = [int(c in box_labels) for c in range(config.num_classes)]
         return Sample(
-            out.getvalue(), None, f"{split}/{number}.png", labels=present, boxes=boxes, box_labels=box_labels,
-            difficult=[False] * len(boxes),
+            as_png(scene), None, f"{split}/{number}.png", labels=present, boxes=boxes, box_labels=box_labels,
+            difficult=[False] * len(boxes), mask=as_png(mask),
         )  # fmt: skip
 
     count = config.train_images if split == "train" else config.test_images
     rule = f"ours: a quarter of the digits is for test images, seed {config.split_seed}"
     classes = [str(digit) for digit in range(config.num_classes)]
-    return Source(classes, count, read, f"{config} {split}".encode(), rule, "encoded", None, multi_label=True)
+    return Source(classes, count, read, f"{config} {split}".encode(), rule, "encoded", None, multi_label=True, masks=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import io
 import math
 import os
 import shutil
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
-from invp.datasets._source import BadImage, Source
+from invp.data.masks import IGNORED, mask_of
+from invp.datasets._source import BadImage, Sample, Source
 from invp.plumbing import raw_data
 from invp.plumbing.config import data_root, instance
 from invp.plumbing.errors import UserError
@@ -61,7 +64,10 @@ def shard_table(source: Source, numbers: range) -> tuple[pa.Table, list[dict], l
     kept, samples, skipped = [], [], []
     for number in numbers:
         try:
-            samples.append(source.read(number))
+            sample = source.read(number)
+            if source.masks:
+                check_mask(sample, len(source.classes))
+            samples.append(sample)
             kept.append(number)
         except BadImage as error:
             skipped.append({"index": number, "source": error.source, "reason": error.reason})
@@ -86,9 +92,24 @@ def shard_table(source: Source, numbers: range) -> tuple[pa.Table, list[dict], l
         columns["boxes"] = pa.array([sample.boxes for sample in samples], pa.list_(pa.list_(pa.float32(), 4)))
         columns["box_labels"] = pa.array([sample.box_labels for sample in samples], pa.list_(pa.int32()))
         columns["difficult"] = pa.array([sample.difficult for sample in samples], pa.list_(pa.bool_()))
+    if source.masks:
+        columns["mask"] = pa.array([sample.mask for sample in samples], pa.binary())
     if source.targets:
         columns["targets"] = pa.array([sample.targets for sample in samples], pa.list_(pa.float32(), len(source.targets)))
     return pa.table(columns), skipped, converted
+
+
+def check_mask(sample: Sample, num_classes: int) -> None:
+    """BadImage unless the mask is a PNG of the image's size, whose numbers are 0, those of the classes from 1 on, or 255."""
+    try:
+        mask = mask_of(sample.mask)
+    except (OSError, ValueError) as error:
+        raise BadImage(sample.source, f"its mask cannot be read ({error})") from None
+    size = Image.open(io.BytesIO(sample.image)).size
+    if mask.shape != size[::-1]:
+        raise BadImage(sample.source, f"it has {size[0]}x{size[1]} pixels, and its mask {mask.shape[1]}x{mask.shape[0]}")
+    if unknown := sorted(set(np.unique(mask[mask != IGNORED])) - set(range(num_classes + 1))):
+        raise BadImage(sample.source, f"its mask has the number {unknown[0]}; valid: 0 to {num_classes}, and {IGNORED}")
 
 
 def parts_of(source: Source, numbers: range, found: dict) -> Iterator[pa.Table]:

@@ -254,6 +254,8 @@ class Estimator:
             seen = min(number, options["images"]) + min(number, options["viewed"]) * options["views"]
         if options["name"] == "detection":  # its images are larger
             operations *= options["test_size"] * options["longest"] / job.section["augmentation"]["size"] ** 2
+        if options["name"] == "segmentation":  # as are these
+            operations *= (options["crop"] / job.section["augmentation"]["size"]) ** 2
         computed = (seen + 3 * trained) * operations / self.machine.operations
         return max(computed, (seen + trained) / self.machine.decoded if form == "encoded" else 0.0)
 

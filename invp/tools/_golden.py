@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from invp.data.answers import unpacked
+from invp.data.masks import mask_of
 from invp.data.tables import matrix
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import load_study
@@ -139,10 +140,12 @@ class Golden:
         if step == "figure":
             needs = load_plugin("figures", experiment["figures"][w["figure"]]["name"]).NEEDS
             splits = ("train", "test") if {"features", "objective"} & set(needs) else ("train",)
+            evaluations = experiment["evaluations"] if "metrics" in needs else ()
             return {
                 "checkpoint": at("pretrain", "checkpoint.pt", stages[-1:]) if "objective" in needs else [],
                 "curves": at("pretrain", "metrics.jsonl", stages) if "curves" in needs else [],
                 "graph": at("graph", "knn.arrow", stages) if "graph" in needs else [],
+                "metrics": [at("evaluate", "metrics.json", stages[-1:], eval=key)[0] for key in evaluations],
                 "stage_features": features(stages, own, "train") if "stage_features" in needs else [],
                 **{f"features_{split}": features(stages[-1:], own, split) for split in splits if "features" in needs},
                 **{f"dataset_{split}": manifest(own, split) for split in splits},
@@ -177,10 +180,12 @@ def _prepared(folder: Path) -> dict:
     if manifest["format"] == "encoded":
         images = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).tobytes() for content in images]
     keys = ("num_samples", "format", "shape", "classes", "multi_label", "targets", "counts", "split_rule")
+    masks = [mask_of(content).tobytes() for content in table["mask"].to_pylist()] if "mask" in table.column_names else []
     return {
         "manifest": {key: manifest[key] for key in keys},
+        **({"masks": hashlib.sha256(b"".join(masks)).hexdigest()} if masks else {}),
         "pixels": hashlib.sha256(b"".join(images)).hexdigest(),
-        **{name: table[name].to_pylist() for name in table.column_names if name not in ("image", "source")},
+        **{name: table[name].to_pylist() for name in table.column_names if name not in ("image", "mask", "source")},
     }
 
 
@@ -229,13 +234,14 @@ def _connected(folder: Path) -> dict:
 
 
 def _evaluated(folder: Path) -> dict:
+    """What metrics.json holds, but for pictures, which other libraries may encode otherwise."""
     content = read_json(folder / "metrics.json")
     images = content["protocol"].get("test_images")
     right = {name: unpacked(text, images).astype(int).tolist() for name, text in content["answers"].items()}
     return {
         "metrics": content["metrics"],
         "chosen": content["protocol"].get("chosen"),
-        "details": content["details"],
+        "details": {name: value for name, value in content["details"].items() if name != "pictures"},
         "answers": right,
     }
 

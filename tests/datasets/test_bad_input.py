@@ -171,7 +171,9 @@ def test_the_manifest_says_what_was_left_out_after_a_restart_too(tree, tmp_path)
         assert len(json.loads((tmp_path / "out/manifest.json").read_text())["skipped"]) == 1
 
 
-@pytest.mark.parametrize("name", ["voc", "voc2007", "voc2012", "voc0712", "scenes", "composites", "coil20"])
+@pytest.mark.parametrize(
+    "name", ["voc", "voc2007", "voc2012", "voc0712", "voc2012_segmentation", "sbd", "scenes", "composites", "coil20"]
+)
 def test_a_balanced_part_of_a_set_without_one_label_an_image_is_refused(name):
     with pytest.raises(UserError, match="per_class is 3, which this set has no use for; valid: 0"):
         plugin_options("datasets", {"name": name, "per_class": 3}, "t")

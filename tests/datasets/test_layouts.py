@@ -167,6 +167,46 @@ def tree_voc2012(root):
     return voc_tree(root, 2012, [("train", "train", ["000002", "000001"]), ("test", "val", ["000003"]), ("val", "val", ["000003"])])
 
 
+def mask_png(number: int, size=(12, 10)) -> bytes:
+    """A mask in VOC's colours: background, a square of a class, and a column that does not count."""
+    values = np.zeros(size[::-1], np.uint8)
+    values[2:6, 3:7], values[:, -1] = number, 255
+    image, out = Image.fromarray(values), io.BytesIO()
+    image.putpalette([channel for level in range(256) for channel in (level, 255 - level, 7)])
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def segmentation_tree(root):
+    """VOC2012 with masks of its first two images; the list `val` names the second."""
+    made, _ = voc_tree(root, 2012, [])
+    folder = root / "VOCdevkit/VOC2012"
+    for split, listed, name, number in (("train", "train", "000001", 12), ("test", "val", "000002", 15)):
+        write(folder / f"SegmentationClass/{name}.png", mask_png(number))
+        write(folder / f"ImageSets/Segmentation/{listed}.txt", f"{name}\n".encode())
+        made[split] = [(folder / f"JPEGImages/{name}.jpg").read_bytes()], None
+    return made, {}
+
+
+def tree_voc2012_segmentation(root):
+    return segmentation_tree(root)
+
+
+def tree_sbd(root):
+    """Of SBD's three images two are VOC2012's: its own masks of these do not count, nor is an image of `val` trained on."""
+    made, options = segmentation_tree(root)
+    folder = root / "benchmark_RELEASE/dataset"
+    for name, number in (("000001", 1), ("000002", 2), ("000003", 3)):
+        entry = np.zeros((1, 1), [("Segmentation", object)])
+        entry[0, 0] = (np.full((10, 12), number, np.uint8),)
+        (folder / "cls").mkdir(parents=True, exist_ok=True)
+        savemat(folder / f"cls/{name}.mat", {"GTcls": entry})
+    write(folder / "train.txt", b"000002\n000003\n")
+    write(folder / "val.txt", b"000001\n")
+    made["train"][0].append((root / "VOCdevkit/VOC2012/JPEGImages/000003.jpg").read_bytes())
+    return made, options
+
+
 def tree_voc(root):
     made = voc_tree(root, 1, [("train", "train", ["000002", "000001"]), ("test", "test", ["000003"]), ("val", "val", ["000001"])])[
         0
@@ -348,6 +388,76 @@ def test_labels_and_boxes_of_voc_read_back(name, tmp_path):
     boxes, labels, difficult = shards.boxes(1)  # counted from 0, ends excluded
     assert boxes.tolist() == [[0, 0, 6, 8], [1, 2, 4, 5]]
     assert labels.tolist() == [dog, person] and difficult.tolist() == [False, True]
+
+
+def masks_of(name: str, root: Path, split: str = "train", **options) -> list[np.ndarray]:
+    prepare.write_split(plugin_options("datasets", {"name": name, **options}, "test"), split, root, root / "out" / split, 1)
+    shards = Shards(root / "out" / split)
+    return [shards.mask(i) for i in range(shards.num_samples)]
+
+
+def test_masks_of_voc_read_back_with_what_does_not_count(tmp_path):
+    TREES["voc2012_segmentation"](tmp_path)
+    for split, number in (("train", 12), ("test", 15)):
+        (mask,) = masks_of("voc2012_segmentation", tmp_path, split)
+        expected = np.zeros((10, 12), np.uint8)
+        expected[2:6, 3:7], expected[:, -1] = number, 255
+        assert mask.dtype == np.uint8 and np.array_equal(mask, expected)
+    assert Shards(tmp_path / "out/train").classes[12 - 1] == "dog"
+    assert len(Shards(tmp_path / "out/train").boxes(0)[0]) == 2
+
+
+def test_train_aug_has_vocs_masks_and_of_other_images_those_of_sbd(tmp_path):
+    TREES["sbd"](tmp_path)
+    own, added = masks_of("sbd", tmp_path)
+    assert set(np.unique(own)) == {0, 12, 255} and np.array_equal(added, np.full((10, 12), 3))
+    assert [set(np.unique(mask)) for mask in masks_of("sbd", tmp_path, "test")] == [{0, 15, 255}]
+
+
+@pytest.mark.parametrize(("content", "reason"), [
+    (mask_png(21), "its mask has the number 21; valid: 0 to 20, and 255"),
+    (mask_png(1, (12, 9)), "it has 12x10 pixels, and its mask 12x9"),
+    (png(3), "it is PNG in mode RGB, not a PNG of class numbers"),
+    (jpeg(3), "it is JPEG in mode RGB"),
+    (mask_png(1)[:40], "its mask cannot be read"),
+])  # fmt: skip
+def test_a_mask_that_does_not_fit_its_image_is_a_bad_image(content, reason, tmp_path):
+    TREES["voc2012_segmentation"](tmp_path)
+    path = write(tmp_path / "VOCdevkit/VOC2012/SegmentationClass/000001.png", content)
+    with pytest.raises(UserError, match=reason):
+        masks_of("voc2012_segmentation", tmp_path)
+    path.unlink()
+    with pytest.raises(UserError, match="000001.png is no mask, but its image is listed"):
+        masks_of("voc2012_segmentation", tmp_path)
+
+
+def test_the_masks_of_scenes_are_the_pixels_of_their_digits(tmp_path):
+    """Inside of a mask the image is grey as digits are, which it is not three pixels beside; every box is that of its mask."""
+    masks = masks_of("scenes", tmp_path, train_images=20, num_classes=3, size=64)
+    shards, inside, moved = Shards(tmp_path / "out/train"), [], []
+    for i, mask in enumerate(masks):
+        boxes, labels, _ = shards.boxes(i)
+        assert set(np.unique(mask)) == {0, *(labels + 1).tolist()}
+        outside = mask.copy()
+        for (x1, y1, x2, y2), label in zip(boxes.int().tolist(), labels.tolist(), strict=True):
+            part = mask[y1:y2, x1:x2]
+            assert set(np.unique(part)) == {0, label + 1}
+            rows, columns = np.flatnonzero((part > 0).any(1)), np.flatnonzero((part > 0).any(0))
+            assert rows[0] <= 1 and columns[0] <= 1 and rows[-1] >= len(part) - 2 and columns[-1] >= part.shape[1] - 2
+            outside[y1:y2, x1:x2] = 0
+            grey = np.asarray(shards.decoded(i).crop((x1, y1, x2, y2)), np.int64)
+            spread = grey.max(2) - grey.min(2)  # digits are grey
+            inside.append(spread[part > 0])
+            moved.append(spread[np.roll(part > 0, 3, 1)])
+        assert not outside.any()
+    assert 3 * np.concatenate(inside).mean() < np.concatenate(moved).mean()
+
+
+def test_a_set_without_masks_has_no_column_of_them(tmp_path):
+    TREES["voc2012"](tmp_path)
+    prepare.write_split(plugin_options("datasets", {"name": "voc2012"}, "test"), "train", tmp_path, tmp_path / "out", 1)
+    shards = Shards(tmp_path / "out")
+    assert not shards.has_masks and "mask" not in shards._tables[0].column_names
 
 
 def test_an_empty_annotation_has_no_boxes(tmp_path):

@@ -27,6 +27,8 @@ APART = {
     "voc2007",
     "voc",
     "corrupted",
+    "voc2012_segmentation",
+    "sbd",
 }
 
 

@@ -37,6 +37,7 @@ TRAININGS = {
         "name": "detection", "steps": 33, "batch_size": 4, "drops": [20], "warmup": 5, "train_sizes": [48, 64], "test_size": 64,
         "longest": 64, "anchors": [12, 18], "pooled": 4, "regions": 16, "curve": [0, 7],
     },
+    "segmentation": {"name": "segmentation", "steps": 40, "batch_size": 2, "crop": 32, "width": 8, "drops": [0.5], "pictures": 1},
 }  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def whole(digits, scenes, checkpoint, tmp_path_factory):
 
 def evaluation(name: str, digits, scenes, checkpoint, folder: Path, **options) -> Evaluation:
     section = section_of({**TRAININGS[name], **options})
-    return Evaluation(section, scenes if name == "detection" else digits, checkpoint, folder)
+    return Evaluation(section, scenes if name in ("detection", "segmentation") else digits, checkpoint, folder)
 
 
 @pytest.mark.parametrize("name", TRAININGS)

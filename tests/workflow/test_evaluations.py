@@ -51,6 +51,7 @@ evaluations:
     pooled: 7
     regions: 64
     curve: [0, 100]
+  segmentation: {dataset: {name: scenes, size: 64, train_images: 8, test_images: 4}, steps: 3, batch_size: 2, crop: 48, width: 8}
 """
 STUDY = "config/studies/every-evaluation.yaml"
 PAGES = "results/studies/every-evaluation"
@@ -187,7 +188,7 @@ def test_under_the_profile_of_a_cluster_jobs_without_a_gpu_ask_for_none(project)
     on_gpu, on_cpu, part = ("evaluate", True, "gpu"), ("evaluate_on_cpu", False, "cpu"), ("evaluate_part", True, "gpu")
     assert asked == {
         **dict.fromkeys(("knn", "svm", "low-shot-svm", "embedding-statistics", "clusters"), {on_cpu}),
-        **dict.fromkeys(("linear", "linear-blocks", "ranks", "semi-1pct", "semi-10pct", "detection"), {on_gpu}),
+        **dict.fromkeys(("linear", "linear-blocks", "ranks", "semi-1pct", "semi-10pct", "detection", "segmentation"), {on_gpu}),
         "transfer": {on_gpu, part},
         "layer-readout": {on_cpu, part},
     }

@@ -1,6 +1,6 @@
 """Every figure, drawn in a study; what is behind it agrees with the artifacts.
 
-The pictures of an objective are of another experiment than the rest, since InvP makes none.
+The pictures of an objective are of another experiment than the rest, since InvP makes none, and so are the answers of a segmentation.
 """
 
 import json
@@ -30,7 +30,7 @@ from invp.training.checkpoint import load_checkpoint
 from invp.training.objective import build_objective
 
 STUDY = "config/studies/all-figures.yaml"
-OF_OBJECTIVES = [name for name in plugin_names("figures") if "objective" in constants("figures", name)["NEEDS"]]
+ELSEWHERE = [name for name in plugin_names("figures") if {"objective", "metrics"} & set(constants("figures", name)["NEEDS"])]
 PICTURES = """
 extends: digits-invp
 title: Holes filled
@@ -40,20 +40,23 @@ head: {kind: linear, dimensions: 32}
 training: {epochs: 2, batch_size: 128}
 stages: [1, 2]
 graph: {of: features, snapshot: false}
-evaluations: {knn: false, linear: false}
-figures: {training-curves: false, reconstructions: {images: 5}}
+evaluations:
+  knn: false
+  linear: false
+  pixelwise: {name: segmentation, dataset: {name: scenes, size: 48, train_images: 6, test_images: 4}, steps: 2, batch_size: 2, crop: 32, width: 8, pictures: 3}
+figures: {training-curves: false, reconstructions: {images: 5}, segmentation: {}}
 """
 
 
 def experiment_of(name: str) -> str:
-    return "smoke-pictures" if name in OF_OBJECTIVES else "smoke-invp"
+    return "smoke-pictures" if name in ELSEWHERE else "smoke-invp"
 
 
 @pytest.fixture(scope="module")
 def drawn(finished, tmp_path_factory):
     """The finished smoke study with every figure of the folder."""
     project = finished.copy(tmp_path_factory.mktemp("figures") / "project")
-    names = ", ".join(f"{name.replace('_', '-')}: {{}}" for name in plugin_names("figures") if name not in OF_OBJECTIVES)
+    names = ", ".join(f"{name.replace('_', '-')}: {{}}" for name in plugin_names("figures") if name not in ELSEWHERE)
     with open(project.folder / "config/experiments/smoke-invp.yaml", "a") as file:
         file.write(f"\nfigures: {{{names}}}\n")
     (project.folder / "config/experiments/smoke-pictures.yaml").write_text(PICTURES)
