@@ -45,10 +45,14 @@ def check(experiment: dict) -> None:
         raise UserError(f"head.kind is {kind!r}, and the objective {name} trains no head; valid: none")
     if input != needs.get("INPUT", input):
         raise UserError(f"encoder.input is {input!r}, which the objective {name} cannot be trained with; valid: {needs['INPUT']}")
-    encoder = experiment["encoder"]
-    channels = encoder["width"] * (encoder["width_share"] if input == "l+ab" else 1)
-    if encoder["name"] == "resnet_small" and experiment["training"]["channels_last"] and channels < FEWEST:
-        # Such a training ends with "double free or corruption", or with numbers that nobody should trust.
+    if experiment["encoder"].get("name") == "resnet_small":
+        check_channels(experiment["encoder"], experiment["training"]["channels_last"])
+
+
+def check_channels(encoder: dict, channels_last: bool) -> None:
+    """UserError for a network whose training would end with "double free or corruption", or with numbers that nobody should trust."""
+    channels = encoder["width"] * (encoder["width_share"] if encoder["input"] == "l+ab" else 1)
+    if channels_last and channels < FEWEST:
         raise UserError(
             f"encoder.width leaves {channels:g} channels; valid with training.channels_last: at least {FEWEST}, since torch's convolutions "
             "of fewer write outside of their memory on some CPUs"
