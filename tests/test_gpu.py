@@ -1,6 +1,6 @@
 """The same numbers on a GPU as on a CPU: `python -m pytest -m gpu`. Each test runs on the CPU too, against itself, so that it is tried without one.
 
-The GPU's halves were run on one H100, with torch 2.11.
+The GPU's halves were run on one H100, with torch 2.11, but for steps that are replayed of others than InvP, the instance loss and SimCLR.
 """
 
 import copy
