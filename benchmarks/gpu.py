@@ -1,6 +1,6 @@
 """What only a GPU shows: steps a second with InvP and without, the whole loop on small images, and the exact graph of ImageNet's size.
 
-Run: `INVP_DATA=... python -m benchmarks.gpu --json benchmarks/results/gpu.json` (`--rounds 5 --steps 20 --only steps loop graph`, `--num-samples`).
+Run: `INVP_DATA=... python -m benchmarks.gpu --json benchmarks/results/gpu.json` (`--rounds 5 --steps 20 --only steps loop search graph`, `--num-samples`).
 INVP_DATA holds cifar10/test-*.parquet. Sides take turns in one process; the figures are medians. The device is waited for around each side's
 steps and not within.
 
@@ -8,6 +8,7 @@ steps: batches that lie on the device already, ResNet-50 at 224 pixels and ResNe
 (bare), the instance loss and InvP with N = 1,281,167 and M = 4,096 after the ramp; each as a CUDA graph, as trainings with one GPU launch
 them, and launch by launch.
 loop: the training loop of `cifar10-invp` on CIFAR-10's test images, augmentation and all, and its steps alone on one batch.
+search: the 4,096 nearest of N rows for 128 queries, as a step of InvP searches them and in blocks of 131,072 rows, and the product alone.
 graph: the 4 nearest of each of N rows of 128 numbers, itself left out, in 32 bits: what `graph: epoch` and `stage` do.
 """
 
@@ -23,7 +24,7 @@ import torch
 
 from benchmarks._common import median_seconds, write_results
 from benchmarks.training import Loop, section
-from invp.core.neighbours import knn_graph
+from invp.core.neighbours import in_fp32, knn_graph, search_block, top_k
 from invp.data.batches import epoch_order
 from invp.plumbing.config import plugin_options
 from invp.steps import prepare
@@ -36,6 +37,9 @@ NETWORKS = {
     "resnet50, 224 px": ({"name": "resnet50", "stem": "imagenet"}, 224, 128),
     "resnet18, 32 px": ({"name": "resnet18", "stem": "cifar"}, 32, 128),
 }
+
+
+PARTS = ("steps", "loop", "search", "graph")
 
 
 def waited(run: Callable[[], object], device: torch.device) -> Callable[[], None]:
@@ -119,6 +123,26 @@ def loop(rounds: int, device: torch.device) -> dict[str, float]:
     return rates
 
 
+def search(num_samples: int, rounds: int, count: int, device: torch.device) -> dict[str, float]:
+    """Seconds of a search of the nearest 4,096 rows."""
+    rows = torch.randn(num_samples, 128, generator=torch.Generator(device).manual_seed(0), device=device)
+    rows = torch.nn.functional.normalize(rows, dim=1)
+    queries, nearest = rows[:128].clone(), min(4096, num_samples)
+    block = search_block(queries, num_samples, whole=False)
+    sides = {
+        "product": lambda: queries @ rows.T,
+        "search": lambda: top_k(queries, rows, nearest, block=block),
+        "search, blocks of 131072": lambda: top_k(queries, rows, nearest, block=131072),
+    }
+    with in_fp32():
+        seconds = median_seconds(
+            {name: waited(lambda run=run: [run() for _ in range(count)], device) for name, run in sides.items()}, rounds
+        )
+    found = {name: value / count for name, value in seconds.items()}
+    print(f"{num_samples:,} rows: " + ", ".join(f"{name} {1000 * value:.2f} ms" for name, value in found.items()), flush=True)
+    return found
+
+
 def graph(num_samples: int, device: torch.device) -> dict[str, float]:
     """Seconds, and the share of the true neighbours of 100 rows, in 64 bits, that were found."""
     rows = torch.randn(num_samples, 128, generator=torch.Generator(device).manual_seed(0), device=device)
@@ -140,7 +164,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20, help="steps a round (default: 20)")
     parser.add_argument("--num-samples", type=int, default=1_281_167, help="N (default: ImageNet's)")
-    parser.add_argument("--only", nargs="+", choices=("steps", "loop", "graph"), default=("steps", "loop", "graph"))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     device = join().device
@@ -150,6 +174,8 @@ def main() -> int:
         found["seconds_of_a_step"] = steps(arguments.num_samples, arguments.rounds, arguments.steps, device)
     if "loop" in arguments.only:
         found["images_per_second"] = loop(arguments.rounds, device)
+    if "search" in arguments.only:
+        found["seconds_of_a_search"] = search(arguments.num_samples, arguments.rounds, arguments.steps, device)
     if "graph" in arguments.only:
         found["exact_graph"] = graph(arguments.num_samples, device)
     if arguments.json:

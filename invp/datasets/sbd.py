@@ -5,7 +5,7 @@ from pathlib import Path
 
 from invp.datasets._photos import needed
 from invp.datasets._source import Source
-from invp.datasets._voc import VOCConfig, check_voc_root, files_of, list_of, load_voc, names_in, raw_voc, source_of_names
+from invp.datasets._voc import VOCConfig, check_voc_root, files_of, has_list, list_of, load_voc, names_in, raw_voc, source_of_names
 from invp.plumbing.options import option
 
 SPLITS = ("train", "test", "val")
@@ -49,7 +49,7 @@ def raw_files(config: Config, root: Path, split: str) -> list[Path]:
 
 
 def has_split(config: Config, root: Path, split: str) -> bool:
-    return list_of(config, root, split).exists()
+    return has_list(config, root, split)
 
 
 def load(config: Config, root: Path | None, split: str) -> Source:
@@ -65,4 +65,6 @@ def load(config: Config, root: Path | None, split: str) -> Source:
             root / config.sbd / "cls" / f"{name}.mat" if name in of_sbd else root / config.folder / f"SegmentationClass/{name}.png"
         )
 
-    return source_of_names(config, root, split, names + more, "official list train, and SBD's images that are not in val", masks)
+    return source_of_names(
+        config, root, split, names + more, f"official list {config.train}, and SBD's images that are not in {config.test}", masks
+    )
