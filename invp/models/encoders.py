@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from invp.core.colour import lab, lab_scaled
+from invp.models._torchvision import resnet_module
 
 NORMS = {"batch": nn.BatchNorm2d, "group": partial(nn.GroupNorm, 8)}
 
@@ -34,12 +35,10 @@ def _of_width(resnet: nn.Module, conv1: nn.Conv2d, counts: list[int], norm_layer
 
 def _resnet(options: dict, channels: int = 3, share: float = 1.0) -> nn.Module:
     """The torchvision ResNet that the options mean, of images with so many channels, and `share` of its usual width."""
-    from torchvision import models  # with it comes torch's compiler: two seconds, which neither a plan nor a summary need
-    from torchvision.models.resnet import BasicBlock, ResNet
-
+    models = resnet_module()
     norm_layer, stem = NORMS[options["norm"]], stem_of(options)
     if options["name"] == "resnet_small":
-        resnet = ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
+        resnet = models.ResNet(models.BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
         resnet.maxpool = nn.Identity() if stem == "cifar" else resnet.maxpool
         conv1 = _first(channels, round(share * options["width"]), stem)
         return _of_width(resnet, conv1, [options["blocks"]] * 3 + [0], norm_layer)
@@ -198,12 +197,11 @@ def build_encoder(options: dict, image_size: int, **normalisation: Sequence[floa
     else:
         encoder = Encoder(_resnet(options), kind, **normalisation)
     if options["zero_init_residual"]:
-        from torchvision.models.resnet import BasicBlock, Bottleneck
-
+        blocks = resnet_module()
         for module in encoder.modules():
-            if isinstance(module, Bottleneck):
+            if isinstance(module, blocks.Bottleneck):
                 nn.init.zeros_(module.bn3.weight)
-            elif isinstance(module, BasicBlock):
+            elif isinstance(module, blocks.BasicBlock):
                 nn.init.zeros_(module.bn2.weight)
     encoder.image_size = image_size
     return encoder
