@@ -346,6 +346,11 @@ def tree_corrupted(root):
     return {"train": made["train"], "test": (4, None), "val": made["val"]}, options
 
 
+def tree_held_out(root):
+    folders(root / "mine", {"train": ["a", "b"], "test": ["a", "b"]}, 5)
+    return {"train": (7, None), "test": (3, None)}, {"of": {"name": "image_folder", "folder": "mine"}, "share": 0.3}
+
+
 TREES = {name.removeprefix("tree_"): value for name, value in list(globals().items()) if name.startswith("tree_")}
 
 
