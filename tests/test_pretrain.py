@@ -42,6 +42,7 @@ SMALL = {
     "moco": {"num_keys": 300, "momentum": 0.99, "temperature": 0.2},
     # Batch normalisation has the statistics of one process.
     "nnclr": {"num_rows": 300, "hidden": 64, "batch_norm": False},
+    "moco_v3": {"hidden": 64, "batch_norm": False, "last_norm": False},
     "msf": {"num_keys": 300, "hidden": 64, "norm_group": 16},
     "relational": {"num_keys": 300, "momentum": 0.99},
     "pcl": {"num_keys": 300, "momentum": 0.99, "num_clusters": [10, 20], "warmup_epochs": 1},
