@@ -2,74 +2,17 @@
 
 from dataclasses import MISSING, dataclass, fields
 
+from invp.plumbing.encoder_options import Encoder
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
 from invp.plumbing.plugins import constants, load_plugin
 
-RESNETS = ("resnet_small", "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
-ENCODERS = (*RESNETS, "pixels")
-STEMS = ("auto", "cifar", "imagenet")
-FULL_RESOLUTION = 64  # pixels of a side up to which resnet_small has the stem without a stride, unless the experiment says so
-# Which encoders have an option: for another it would be ignored, so it is refused.
-ENCODERS_WITH = {
-    "stem": RESNETS,
-    "norm": RESNETS,
-    "width": ("resnet_small",),
-    "blocks": ("resnet_small",),
-    "zero_init_residual": RESNETS,
-    "input": RESNETS,
-}
-INPUTS = ("rgb", "l", "l+ab")
 HEADS = ("linear", "mlp", "none")
 SCHEDULES = ("multistep", "cosine", "constant")
 # Which optimisers, or schedules, have an option: with another it would be ignored, so it is refused.
 OPTIMIZERS_WITH = {"momentum": ("sgd", "lars"), "nesterov": ("sgd", "lars"), "betas": ("adamw",), "trust": ("lars",)}
 SCHEDULES_WITH = {"final_rate": ("cosine",), "drops": ("multistep",), "drop_factor": ("multistep",)}
 DECODERS = ("pillow", "torchcodec")
-
-
-@dataclass
-class Encoder:
-    """The network whose features are learned."""
-
-    name: str = option(help="a ResNet of torchvision, resnet_small for small images, or the raw pixels", choices=ENCODERS)
-    stem: str = option(
-        "auto",
-        "imagenet: 7 x 7 of stride 2 and max-pool; cifar: 3 x 3 and no max-pool; auto: cifar for resnet_small, which is for images of up "
-        f"to {FULL_RESOLUTION} px then, imagenet for the others",
-        choices=STEMS,
-    )
-    norm: str = option("batch", "normalisation; group: 8 groups", choices=("batch", "group"))
-    width: int = option(16, "channels of resnet_small's first stage", least=1)
-    blocks: int = option(1, "blocks of each of resnet_small's three stages", least=1)
-    zero_init_residual: bool = option(False, "each residual branch begins at zero")
-    input: str = option(
-        "rgb",
-        "what the network sees of an image, in training and in every evaluation: its colours; l: its lightness in CIE Lab alone; l+ab: the "
-        "lightness in one network and the colours in another, whose features stand side by side",
-        choices=INPUTS,
-    )
-    width_share: float = option(
-        0.5, "of input l+ab: the channels of each of the two networks, as a share of the encoder's", above=0
-    )
-
-    def __post_init__(self) -> None:
-        for declared in fields(self):
-            encoders, value = ENCODERS_WITH.get(declared.name, ENCODERS), getattr(self, declared.name)
-            if self.name not in encoders and value != declared.default:
-                raise UserError(
-                    f"{declared.name} is {value!r}, which {self.name} has no use for; valid with: {', '.join(encoders)}"
-                )
-        if self.input != "l+ab" and self.width_share != 0.5:
-            raise UserError(f"width_share is {self.width_share}, which input {self.input} has no use for; valid with: l+ab")
-        channels = self.width if self.name == "resnet_small" else 64
-        if self.input == "l+ab":
-            channels *= self.width_share
-            if channels < 1 or channels % 1:
-                raise UserError(f"width_share is {self.width_share}; valid: a share that leaves whole channels, not {channels:g}")
-        if self.norm == "group" and channels % 8:
-            key = "width" if self.input != "l+ab" else "width_share"
-            raise UserError(f"{key} is {getattr(self, key)}; valid with norm: group: a multiple of 8 channels, not {channels:g}")
 
 
 @dataclass
@@ -228,16 +171,6 @@ class Study:
 
 
 SECTIONS = {"encoder": Encoder, "head": Head, "augmentation": Augmentation, "training": Training, "graph": Graph}
-
-
-def check_resolution(experiment: dict) -> None:
-    """UserError for a resnet_small that would compute large images at their full resolution without being asked to."""
-    encoder, size = experiment["encoder"], experiment["augmentation"]["size"]
-    if encoder["name"] == "resnet_small" and encoder["stem"] == "auto" and size > FULL_RESOLUTION:
-        raise UserError(
-            "encoder.stem is 'auto', with which resnet_small's first stage computes at full resolution, and "
-            f"augmentation.size is {size}; valid above {FULL_RESOLUTION} px: imagenet, or cifar for the full resolution all the same"
-        )
 
 
 def num_views(objective: dict) -> int:
