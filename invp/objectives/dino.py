@@ -42,7 +42,9 @@ class Config:
     num_prototypes: int = option(65536, "K; small sets need fewer", least=2)
     temperature: float = option(0.1, "tau of the student", above=0)
     teacher_temperature: float = option(0.04, "tau of the teacher; the authors' longer trainings end with 0.07", above=0)
-    warmup_temperature: float = option(0.04, "tau of the teacher in the first epoch, from which it goes to the other in a line", above=0)
+    warmup_temperature: float = option(
+        0.04, "tau of the teacher in the first epoch, from which it goes to the other in a line", above=0
+    )
     warmup_epochs: int = option(0, "epochs of that line; the authors' longer trainings have 30", least=0)
     centring: str = option("centre", "how the teacher's answers are kept apart: see above", choices=("centre", "sinkhorn"))
     centre_momentum: float = option(0.9, "of the centre of the teacher's scores", least=0, below=1)
@@ -59,7 +61,7 @@ def num_views(config: Config) -> int:
     return LARGE + config.num_small
 
 
-def check(experiment: dict) -> None:
+def check_experiment(experiment: dict) -> None:
     """UserError for hidden patches of an encoder that has none."""
     if experiment["objective"].get("patch_weight"):
         require_patches(experiment)
@@ -153,7 +155,9 @@ class Objective(nn.Module):
         draws = torch.cat([LARGE * index + number for number in range(LARGE)])  # each view its own
         return hidden_blocks(draws, side, SHARE, CHANCE, seed=self.seed, epoch=epoch)
 
-    def _embedded(self, encoder: nn.Module, head: nn.Module, views: list[Tensor], hidden: Tensor | None = None, *, patches: bool) -> tuple:
+    def _embedded(
+        self, encoder: nn.Module, head: nn.Module, views: list[Tensor], hidden: Tensor | None = None, *, patches: bool
+    ) -> tuple:
         """Features VxbxF, embeddings VxbxD of unit length and, if asked for, those of the large views' patches 2xbxLxD."""
         if not patches:
             features = features_of(encoder, views)

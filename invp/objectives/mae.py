@@ -35,7 +35,7 @@ class Config:
 steady = steady_within_an_epoch
 
 
-def check(experiment: dict) -> None:
+def check_experiment(experiment: dict) -> None:
     """UserError for an encoder that sees no patches."""
     require_patches(experiment)
 

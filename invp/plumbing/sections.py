@@ -38,6 +38,13 @@ class Head:
                 raise UserError(f"{declared.name} is {value!r}, which kind {self.kind} has no use for; valid with: mlp")
 
 
+def head_section(options: dict) -> dict:
+    """A head's checked options without those of more layers, where nothing asks for them: they came later, and make no result of others stale."""
+    later = [declared for declared in fields(Head) if declared.name not in ("kind", "dimensions")]
+    plain = all(options[declared.name] == declared.default for declared in later)
+    return {key: value for key, value in options.items() if not plain or key in ("kind", "dimensions")}
+
+
 @dataclass
 class Training:
     """The optimiser, and a learning rate that changes by epoch or by step."""

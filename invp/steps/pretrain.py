@@ -45,8 +45,8 @@ def check(experiment: dict) -> None:
         raise UserError(f"head.kind is {kind!r}, and the objective {name} trains no head; valid: none")
     if input != needs.get("INPUT", input):
         raise UserError(f"encoder.input is {input!r}, which the objective {name} cannot be trained with; valid: {needs['INPUT']}")
-    if hasattr(objective := load_plugin("objectives", name), "check"):
-        objective.check(experiment)
+    if hasattr(objective := load_plugin("objectives", name), "check_experiment"):
+        objective.check_experiment(experiment)
     if experiment["encoder"].get("name") == "resnet_small":
         check_channels(experiment["encoder"], experiment["training"]["channels_last"])
 

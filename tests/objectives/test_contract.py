@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from test_pretrain import SMALL, encoder_input
+from test_pretrain import SMALL, TRANSFORMERS, small_encoder
 
 from invp.models.encoders import build_encoder
 from invp.models.heads import build_head
@@ -17,13 +17,12 @@ from invp.steps import pretrain
 N, B, D, SIZE = 150, 16, 8, 12
 SMALLER = {"num_negatives": N, "norm_group": 8, "num_keys": 40, "num_background": 40}
 OBJECTIVES = plugin_names("objectives")
-FIRST = ("conv1.weight", "light.conv1.weight", "colour.conv1.weight")  # of one network, or of two
+FIRST = ("conv1.weight", "light.conv1.weight", "colour.conv1.weight", "vit.patch_embed.proj.weight")  # of one network, or of two
 
 
 def build(name: str, seed: int = 5):
     torch.manual_seed(0)
-    options = {"name": "resnet_small", "stem": "auto", "width": 8, "blocks": 1, "norm": "batch", "zero_init_residual": False}
-    encoder = build_encoder(options | encoder_input(name), SIZE)
+    encoder = build_encoder(small_encoder(name), SIZE)
     kind = "mlp" if constants("objectives", name).get("HEAD", True) else "none"
     head = build_head({"kind": kind, "dimensions": D}, encoder.num_features)
     module = load_plugin("objectives", name)
@@ -114,8 +113,9 @@ def test_every_trainable_parameter_has_a_gradient_and_no_memory_has_one(name):
             assert parameter.grad.isfinite().all(), key
         else:
             assert parameter.grad is None, key
-    assert all(parameter.requires_grad for parameter in objective.encoder.parameters())
-    first = [parameter for key, parameter in objective.encoder.named_parameters() if key in FIRST]
+    trained = objective.student["encoder"] if hasattr(objective, "student") else objective.encoder
+    assert all(parameter.requires_grad for parameter in trained.parameters())
+    first = [parameter for key, parameter in trained.named_parameters() if key in FIRST]
     assert first and all(parameter.grad.abs().max() > 0 for parameter in first)
     assert not any(buffer.requires_grad for buffer in objective.buffers())
 
@@ -173,7 +173,8 @@ def test_what_an_objective_cannot_be_trained_with_is_refused_when_the_study_is_r
     inputs = (needs["INPUT"],) if "INPUT" in needs else INPUTS
     for kind in ("linear", "mlp", "none"):
         for seen in INPUTS:
-            experiment = {"objective": {"name": name}, "head": {"kind": kind}, "encoder": {"input": seen}}
+            encoder = {"name": "vit_tiny" if name in TRANSFORMERS else "resnet18", "input": seen}
+            experiment = {"objective": {"name": name}, "head": {"kind": kind}, "encoder": encoder}
             if kind in heads and seen in inputs:
                 pretrain.check(experiment)
             else:
