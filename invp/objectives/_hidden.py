@@ -22,10 +22,10 @@ def hidden_blocks(index: Tensor, side: int, share: tuple[float, float], chance: 
 
     Blocks are added until the share is reached, and the last is cut.
     """
-    uniform = hashed_uniform(index, 2 + 4 * BLOCKS, seed + PATCH_STREAM, epoch).float()
+    uniform = hashed_uniform(index, 3 + 4 * BLOCKS, seed + PATCH_STREAM, epoch).float()
     length = side * side
     count = (length * (share[0] + (share[1] - share[0]) * uniform[:, 1])).round() * (uniform[:, 0] < chance)
-    area, aspect, top, left = uniform[:, 2:].unflatten(1, (4, BLOCKS)).unbind(1)  # Bxn each
+    area, aspect, top, left = uniform[:, 3:].unflatten(1, (4, BLOCKS)).unbind(1)  # Bxn each
     least = float((side // 3) ** 2)
     area = least + (count[:, None] - least).clamp(min=0) * area
     aspect = ((2 * aspect - 1) * -math.log(RATIO)).exp()
@@ -37,5 +37,6 @@ def hidden_blocks(index: Tensor, side: int, share: tuple[float, float], chance: 
     ]
     covered = (inside[0][..., None] & inside[1][..., None, :]).flatten(2)  # BxnxL
     first = torch.where(covered, torch.arange(BLOCKS, device=index.device)[:, None], BLOCKS).amin(1)  # the block that hides a patch
-    turn = (first * length + torch.arange(length, device=index.device)).argsort(1).argsort(1)
-    return turn < count[:, None]
+    place = torch.arange(length, device=index.device)
+    place = torch.where(uniform[:, 2:3] < 0.5, place, length - 1 - place)  # the last block is cut from either end
+    return (first * length + place).argsort(1).argsort(1) < count[:, None]

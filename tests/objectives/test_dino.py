@@ -135,7 +135,7 @@ def test_equal_answers_give_log_k_and_metrics_tell_both_collapses():
         objective.centre.copy_(objective.prototypes(F.normalize(objective.encoder.rows[:1], dim=1))[0])
     output = objective(given(2), INDEX, 1)
     metrics = {name: value.item() for name, value in output["metrics"].items()}
-    assert metrics["teacher_entropy"] == pytest.approx(math.log(K)) == metrics["batch_entropy"] == metrics["uniform_loss"]
+    assert [metrics[name] for name in ("teacher_entropy", "batch_entropy", "uniform_loss")] == pytest.approx([math.log(K)] * 3)
     with torch.no_grad():  # a student that answers uniformly
         objective.student["prototypes"].directions.copy_(objective.student["prototypes"].directions[:1].expand(K, D).clone())
     output = objective(given(2), INDEX, 1)
@@ -143,16 +143,17 @@ def test_equal_answers_give_log_k_and_metrics_tell_both_collapses():
     with torch.no_grad():
         objective.centre.copy_(-100.0 * F.one_hot(torch.tensor(2), K))  # one prototype for all
     metrics = objective(given(2), INDEX, 1)["metrics"]
-    assert metrics["batch_entropy"].item() == pytest.approx(0, abs=1e-9) == metrics["teacher_entropy"].item()
+    assert [metrics[name].item() for name in ("batch_entropy", "teacher_entropy")] == pytest.approx([0, 0], abs=1e-9)
 
 
-ROW = {"epoch": 3, "loss": 1.0, "loss_instance": 1.0, "uniform_loss": 4.0, "feature_agreement": 0.2, "batch_entropy": 3.0}
+ROW = {"epoch": 3, "loss": 1.0, "loss_instance": 1.0, "uniform_loss": 4.0, "feature_agreement": 0.2}
+ROW |= {"batch_entropy": 3.0, "teacher_entropy": 0.8}
 COLLAPSES = [
     ({}, None),
-    ({"feature_agreement": 0.99, "loss_instance": 3.9}, "all features are equal.*lower objective.teacher_temperature"),
-    ({"feature_agreement": 0.99}, None),
-    ({"loss_instance": 3.99}, None),
-    ({"batch_entropy": 0.3, "loss_instance": 0.01}, "the same prototype for every image.*raise objective.teacher_temperature"),
+    ({"feature_agreement": 0.999, "loss_instance": 3.7}, None),  # a transformer that begins to learn
+    ({"teacher_entropy": 3.98, "batch_entropy": 4.0}, "uniform for every image.*lower objective.teacher_temperature"),
+    ({"batch_entropy": 0.3, "teacher_entropy": 0.2}, "the same prototype for every image.*raise objective.teacher_temperature"),
+    ({"teacher_entropy": 0.01}, None),  # sure of every image, and of each another
 ]
 
 
@@ -213,7 +214,8 @@ def test_balanced_answers_equal_lightlys_over_both_views_and_all_processes(monke
 
 
 def test_koleo_equals_loops_and_lightlys():
-    rows = F.normalize(torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), dim=1).requires_grad_()
+    given = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    rows = F.normalize(given, dim=1)
     loss = koleo(rows, rows, torch.arange(9))
     terms = []
     for i, row in enumerate(rows):
@@ -221,9 +223,9 @@ def test_koleo_equals_loops_and_lightlys():
         terms.append(-torch.log(min((row - other).norm() for other in others)))
     torch.testing.assert_close(loss, sum(terms) / 9, rtol=1e-6, atol=0)
     losses = pytest.importorskip("lightly.loss", reason="lightly is not installed")
-    theirs = losses.KoLeoLoss()(rows)
+    theirs = losses.KoLeoLoss()(given)
     torch.testing.assert_close(loss, theirs)
-    torch.testing.assert_close(*(torch.autograd.grad(each, rows)[0] for each in (loss, theirs)))
+    torch.testing.assert_close(*(torch.autograd.grad(each, given)[0] for each in (loss, theirs)))
 
 
 def test_koleo_is_that_of_both_large_views_of_the_student():
@@ -299,7 +301,9 @@ def test_blocks_hide_the_share_that_was_drawn_in_half_of_the_images():
     together = (grid[:, :, 1:] & grid[:, :, :-1]).sum((1, 2)) / grid.sum((1, 2))
     alone = count[count > 0].double() / 64 * 7 / 8  # what patches at random places would give
     assert together.double().mean() > 1.5 * alone.mean()
-    assert 0.1 < grid.double().mean(0).min() and grid.double().mean(0).max() < 0.5, "anywhere"
+    share = grid.double().mean(0)
+    assert 0.05 < share.min() and share.max() < 0.55, "anywhere"
+    torch.testing.assert_close(share, share.flip(0, 1), rtol=0, atol=0.06)  # and a cut block as often from below
 
 
 def test_the_teacher_is_what_is_evaluated_and_leaves_out_no_branch():

@@ -35,7 +35,15 @@ def rows(content, **changes):
 
 
 def test_every_table_is_whole():
-    assert list(TABLES) == ["linear_classification", "semi_supervised", "transfer", "detection", "ablation", "mmselfsup", "cifar10_transformers"]
+    assert list(TABLES) == [
+        "linear_classification",
+        "semi_supervised",
+        "transfer",
+        "detection",
+        "ablation",
+        "mmselfsup",
+        "cifar10_transformers",
+    ]
     for table in TABLES.values():
         assert all(len(row) == len(table["columns"]) for row in table["rows"])
         assert set(table["measured"]) <= set(table["columns"]) and table["columns"][0] == "method"
