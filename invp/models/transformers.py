@@ -4,7 +4,7 @@ B images, H x W pixels, L patches, R registers, T = 1 + R + L tokens (the class 
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from invp.core.selection import hashed_uniform
 from invp.models.image_encoder import ImageEncoder
@@ -126,6 +126,11 @@ class Transformer(ImageEncoder):
         qkv = block.attn.qkv(block.norm1(tokens)).unflatten(2, (3, block.attn.num_heads, -1))  # BxTx3xheadsxd
         queries, keys, _ = qkv.permute(2, 0, 3, 1, 4)
         return (queries @ keys.mT * block.attn.scale).softmax(3)
+
+
+def plain(encoder: nn.Module) -> nn.Module:
+    """What of an encoder has the names of the library that it comes from: timm's network in a transformer, else the encoder itself."""
+    return encoder.vit if isinstance(encoder, Transformer) else encoder
 
 
 def plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -98,7 +98,7 @@ def _needed_splits(study: dict) -> dict[str, dict[str, str]]:
             for split in constants("evals", options["name"]).get("SPLITS", ("train", "test")):
                 splits.setdefault(split, f"evaluations.{entry} of {name}")
         for entry, options in experiment["figures"].items():
-            if {"features", "objective"} & set(constants("figures", options["name"])["NEEDS"]):
+            if {"features", "objective", "encoder"} & set(constants("figures", options["name"])["NEEDS"]):
                 needed[experiment["dataset_id"]].setdefault("test", f"figures.{entry} of {name}")
     return needed
 

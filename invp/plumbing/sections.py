@@ -64,7 +64,8 @@ class Training:
         None, "the decay at the end, to which it goes as half a cosine; null: it stays", least=0
     )
     decay_norms: bool = option(
-        True, "whether biases and the weights of normalisations decay too; with lars the others alone are scaled"
+        True,
+        "whether biases, the weights of normalisations, and a transformer's positions decay too; with lars the others alone are scaled",
     )
     clip: float = option(0.0, "the most that the norm of all gradients together may be; 0: any", least=0)
     schedule: str = option("multistep", "of the learning rate", choices=SCHEDULES)

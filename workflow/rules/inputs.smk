@@ -104,8 +104,8 @@ def figure_inputs(w):
         files["stage_features"] = [f"{run}/features/stage-{s}/{experiment['dataset_id']}-train.arrow" for s in stages]
     if "metrics" in needs:
         files["metrics"] = [f"{run}/evals/{e}/stage-{stages[-1]}/metrics.json" for e in experiment["evaluations"]]
-    if "objective" in needs:
+    if {"objective", "encoder"} & set(needs):
         files["checkpoint"] = f"{run}/pretrain/stage-{stages[-1]}/checkpoint.pt"
-    for split in ("train", "test") if {"features", "objective"} & set(needs) else ("train",):
+    for split in ("train", "test") if {"features", "objective", "encoder"} & set(needs) else ("train",):
         files[f"dataset_{split}"] = manifest(experiment["dataset_id"], split)
     return files
