@@ -14,7 +14,7 @@ from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json, sha256_of
 from invp.plumbing.folders import EXPERIMENTS
 from invp.plumbing.plugins import load_plugin, nearest, plugin_names
-from invp.plumbing.sections import COMMON_TO_VIEWS, SECTIONS, Study, View, Weights, check_views, head_section
+from invp.plumbing.sections import COMMON_TO_VIEWS, SECTIONS, Study, View, Weights, check_views
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 NAMES = "holds letters (a-z, A-Z), digits, '-' and '_', and begins with a letter or a digit"
@@ -173,7 +173,7 @@ def load(path: Path, tables: dict[str, dict] | None = None) -> dict:
     result["objective"] = plugin_options("objectives", raw.get("objective"), f"{path}, section 'objective'")
     for key, config_class in SECTIONS.items():
         result[key] = structured(config_class, {} if raw.get(key) is None else raw[key], f"{path}, section '{key}'")
-    result["encoder"], result["head"] = encoder_section(result["encoder"]), head_section(result["head"])
+    result["encoder"] = encoder_section(result["encoder"])
     result["views"] = _views(raw.get("views"), result["augmentation"], f"{path}, section 'views'")
     result["datasets"] = {result["dataset_id"]: result["dataset"]}
     result["evaluation_datasets"] = {}

@@ -25,24 +25,17 @@ class Head:
         choices=HEADS,
     )
     dimensions: int = option(128, "D of the embedding", least=1)
-    layers: int = option(2, "of mlp: linear layers", least=2)
-    hidden: int = option(0, "of mlp: units of each hidden layer; 0: as many as features", least=0)
-    norm: str = option("none", "of mlp: normalisation of hidden layers", choices=("none", "batch"))
-    last_norm: bool = option(False, "of mlp: batch normalisation of the embedding too, without weights of its own")
-    activation: str = option("relu", "of mlp: between two layers", choices=("relu", "gelu"))
+    layers: int = option(2, "of mlp: linear layers", least=2, later=True)
+    hidden: int = option(0, "of mlp: units of each hidden layer; 0: as many as features", least=0, later=True)
+    norm: str = option("none", "of mlp: normalisation of hidden layers", choices=("none", "batch"), later=True)
+    last_norm: bool = option(False, "of mlp: batch normalisation of the embedding too, without weights of its own", later=True)
+    activation: str = option("relu", "of mlp: between two layers", choices=("relu", "gelu"), later=True)
 
     def __post_init__(self) -> None:
         for declared in fields(self):
             value = getattr(self, declared.name)
             if self.kind != "mlp" and declared.name not in ("kind", "dimensions") and value != declared.default:
                 raise UserError(f"{declared.name} is {value!r}, which kind {self.kind} has no use for; valid with: mlp")
-
-
-def head_section(options: dict) -> dict:
-    """A head's checked options without those of more layers, where nothing asks for them: they came later, and make no result of others stale."""
-    later = [declared for declared in fields(Head) if declared.name not in ("kind", "dimensions")]
-    plain = all(options[declared.name] == declared.default for declared in later)
-    return {key: value for key, value in options.items() if not plain or key in ("kind", "dimensions")}
 
 
 @dataclass
