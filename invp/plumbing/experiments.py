@@ -12,6 +12,7 @@ from invp.plumbing.config import data_root, plugin_options, structured
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json, sha256_of
 from invp.plumbing.folders import EXPERIMENTS
+from invp.plumbing.needs import check_evaluations
 from invp.plumbing.plugins import load_plugin, nearest, plugin_names
 from invp.plumbing.sections import COMMON_TO_VIEWS, SECTIONS, Study, View, Weights, check_resolution, check_views
 
@@ -183,7 +184,7 @@ def load(path: Path, tables: dict[str, dict] | None = None) -> dict:
     if result["evaluate_stages"] not in ("last", "all"):
         raise UserError(f"{path}: evaluate_stages is {result['evaluate_stages']!r}; valid: last, all")
     steps = [load_plugin("steps", name) for name in plugin_names("steps")]
-    for check in (check_resolution, check_views, *(step.check for step in steps if hasattr(step, "check"))):
+    for check in (check_resolution, check_views, check_evaluations, *(step.check for step in steps if hasattr(step, "check"))):
         try:
             check(result)
         except UserError as error:

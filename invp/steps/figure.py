@@ -42,8 +42,13 @@ def loads(section: dict) -> list[str]:
 
 
 def check(experiment: dict) -> None:
-    """UserError for a figure of the objective's pictures, of an objective that makes none."""
+    """UserError for a figure of the objective's pictures, of an objective that makes none, or of an evaluation's, which is not there."""
     for entry, options in experiment["figures"].items():
+        shown = constants("figures", options["name"]).get("EVALUATION")
+        if shown and not any(each["name"] == shown and each["pictures"] for each in experiment["evaluations"].values()):
+            raise UserError(
+                f"figures.{entry} shows pictures that the evaluation {shown} keeps, and there is none with pictures above 0"
+            )
         name = experiment["objective"]["name"]
         if _needs_objective(options) and not _makes_pictures(name):
             valid = ", ".join(other for other in plugin_names("objectives") if _makes_pictures(other))
