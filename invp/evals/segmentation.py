@@ -34,6 +34,7 @@ from invp.plumbing.progress import Progress
 NEEDS = "encoder"
 METRICS = {"*": PERCENT}
 MULTI_LABEL = True
+MASKS = True
 LOOK_EVERY = 10  # steps between looks at the loss
 PICTURE = 160  # pixels of the longer side of the test images that are kept for the figure
 DIFFERS = (

@@ -120,10 +120,12 @@ def our_row(table: dict, name: str, experiment: dict, metrics: list[dict]) -> Ro
         row.values[key] = estimate_of(found.values)
         if found.images != column.get("test_images", found.images):
             row.differs_in.append(f"{key} on {found.images:,} images, not {column['test_images']:,}")
-        elif published and published.get(key) is not None:
+        elif published and published.get(key) is not None and column.get("comparable", True):
             row.minus_published[key] = row.values[key].mean - published[key]
         if found.plugin != column["evaluations"][0]:
             row.differs_in.append(f"{key} by {found.plugin}, not {column['evaluations'][0]}")
+    if apart := [key for key in measured if not columns[key].get("comparable", True)]:
+        row.differs_in.append(f"{', '.join(apart)} by another protocol")
     if published:
         row.compared_with = " ".join(str(published[column]) for column in ("method", "architecture") if column in published)
     return row

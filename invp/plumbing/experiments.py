@@ -13,6 +13,7 @@ from invp.plumbing.encoder_options import check_encoder, encoder_section
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json, sha256_of
 from invp.plumbing.folders import EXPERIMENTS
+from invp.plumbing.needs import check_evaluations
 from invp.plumbing.plugins import load_plugin, nearest, plugin_names
 from invp.plumbing.sections import COMMON_TO_VIEWS, SECTIONS, Study, View, Weights, check_views
 
@@ -185,7 +186,7 @@ def load(path: Path, tables: dict[str, dict] | None = None) -> dict:
     if result["evaluate_stages"] not in ("last", "all"):
         raise UserError(f"{path}: evaluate_stages is {result['evaluate_stages']!r}; valid: last, all")
     steps = [load_plugin("steps", name) for name in plugin_names("steps")]
-    for check in (check_encoder, check_views, *(step.check for step in steps if hasattr(step, "check"))):
+    for check in (check_encoder, check_views, check_evaluations, *(step.check for step in steps if hasattr(step, "check"))):
         try:
             check(result)
         except UserError as error:

@@ -44,7 +44,8 @@ def loads(section: dict) -> list[str]:
 
 
 def check(experiment: dict) -> None:
-    """UserError for a figure of the objective's pictures, of an objective that makes none, and for one of another kind of encoder."""
+    """UserError for a figure of the objective's pictures, of an objective that makes none; for one of another kind of encoder; and for one of
+    an evaluation's pictures, which are not there."""
     for entry, options in experiment["figures"].items():
         name, plugin = experiment["objective"]["name"], load_plugin("figures", options["name"])
         if hasattr(plugin, "check_encoder"):
@@ -52,6 +53,11 @@ def check(experiment: dict) -> None:
                 plugin.check_encoder(instance(plugin.Config, options), experiment["encoder"])
             except UserError as error:
                 raise UserError(f"figures.{entry}: {error}") from None
+        shown = constants("figures", options["name"]).get("EVALUATION")
+        if shown and not any(each["name"] == shown and each["pictures"] for each in experiment["evaluations"].values()):
+            raise UserError(
+                f"figures.{entry} shows pictures that the evaluation {shown} keeps, and there is none with pictures above 0"
+            )
         if _needs(options, "objective") and not _makes_pictures(name):
             valid = ", ".join(other for other in plugin_names("objectives") if _makes_pictures(other))
             raise UserError(f"figures.{entry} shows pictures that an objective makes, and {name} makes none; valid with: {valid}")

@@ -169,6 +169,8 @@ class Golden:
         stated = constants("evals", experiment["evaluations"][w["eval"]]["name"])
         splits = stated.get("SPLITS", ("train", "test"))
         read = checkpoint if stated["NEEDS"] == "encoder" else {split: features([stage], dataset, split) for split in splits}
+        if stated["NEEDS"] == "graph":
+            read["graph"] = at("graph", "knn.arrow", [stage])
         return read | {f"{split}_data": manifest(dataset, split) for split in splits}
 
 

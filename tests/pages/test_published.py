@@ -91,7 +91,7 @@ def test_numbers_of_other_sets_stand_in_no_table_and_a_sentence_says_which_set_i
     assert published.tables_with_ours(section, TABLES, NUMBERS) == {}
     needed = {
         "linear_classification": "imagenet or places205 or voc2007", "semi_supervised": "imagenet", "detection": "voc0712", "ablation": "imagenet",
-        "mmselfsup": "voc2007",
+        "mmselfsup": "imagenet or voc2007 or voc0712",
     }  # fmt: skip
     assert published.left_out(TABLES, {}, NUMBERS) == [
         f"Not shown, since it would need a number of ours on {sets}: {TABLES[key]['title']}." for key, sets in needed.items()
@@ -164,6 +164,24 @@ def test_numbers_of_one_code_base_stand_beside_ours_of_the_encoders_features_alo
     }  # fmt: skip
     content = [metrics("knn", {"top1_k20_t0.07": 57.7}, stage=200, features="embedding")]
     assert rows(content, **moco) == {}
+
+
+def test_numbers_of_another_protocol_stand_beside_without_a_difference_in_few_words():
+    moco = {"objective_options": {"name": "moco"}, "head": "mlp", "stages": [200]}
+    other = [
+        metrics("linear", {"top1": 66.0}, stage=200, features="feature"), metrics("segmentation", {"miou": 60.0}, data="sbd", stage=200, mode="fcn"),
+        metrics("detection", {"ap": 50.0, "ap50": 80.0, "ap75": 55.0}, data="voc0712", stage=200),
+    ]  # fmt: skip
+    for content, found in zip(other[1:], ("sbd", "voc0712"), strict=True):
+        content["protocol"]["test_images"] = {"sbd": 1449, "voc0712": 4952}[found]
+    row = rows(other, **moco)["mmselfsup"]
+    assert {key: value.mean for key, value in row.values.items()} == {"imagenet_top1": 66, "voc0712_ap50": 80, "voc2012_miou": 60}
+    assert row.minus_published == {} and row.differs_in == ["imagenet_top1, voc0712_ap50, voc2012_miou by another protocol"]
+    section = {"experiments": ["a"], "loaded": {"a": experiment(**moco)}}
+    table, every = published.tables_with_ours(section, TABLES, other)["mmselfsup"]
+    assert published.as_table(table, every).rows[-1][-2:] == ["not comparable", row.differs_in[0]]
+    both = rows([*other, metrics("knn", {"top1_k20_t0.07": 57.7}, stage=200, features="feature")], **moco)["mmselfsup"]
+    assert both.minus_published == {"imagenet_knn20": pytest.approx(2.0)}, "what is comparable is compared"
 
 
 def test_an_untrained_network_is_held_against_nobody():

@@ -64,8 +64,10 @@ def evaluation_data(w):
     files = {}
     if stated["NEEDS"] == "encoder":
         files["checkpoint"] = f"{RUN}/pretrain/stage-{{stage}}/checkpoint.pt".format(**w)
+    if stated["NEEDS"] == "graph":
+        files["graph"] = f"{RUN}/graph/stage-{{stage}}/knn.arrow".format(**w)
     for split in stated.get("SPLITS", ("train", "test")):
-        if stated["NEEDS"] == "features":
+        if stated["NEEDS"] in ("features", "graph"):
             files[split] = f"{RUN}/features/stage-{{stage}}/{dataset}-{split}.arrow".format(**w)
         files[f"{split}_data"] = manifest(dataset, split)
     # The set's own validation split, for an evaluation that chooses on one.
