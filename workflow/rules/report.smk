@@ -66,6 +66,7 @@ rule summary:
 
 rule report:
     input:
+        **pictured(),
         published=in_folder_or_package("config/published.yaml"),
         csv=rules.summary.output.csv,
         markdown=rules.summary.output.markdown,
@@ -75,7 +76,6 @@ rule report:
         curves=curves(),
         checkpoints=[f"{path.rsplit('/', 1)[0]}/record.json" for path in checkpoints()],
         figures=figure_files(),
-        **pictured(),
     output:
         page=report(f"{PAGES}/report.html", caption="../report/report.rst", category="Pages", labels={"page": "report"}),
         comparison=report(
