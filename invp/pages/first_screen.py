@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from invp.core.significance import wilson
 from invp.pages.numbers import Numbers, last_stage
 from invp.pages.pairs import WORDS, Against, against_others, p_text, reference_of
-from invp.pages.words import column_words, listed, score_words, titles
+from invp.pages.words import column_words, listed, score_words, sentence_case, titles
 
 MARGIN = 0.06  # of the axis, left free at both ends
 MOST_PLOTS = 3
@@ -35,7 +35,8 @@ def finding(section: dict, numbers: Numbers) -> str:
     if not said:
         return f"{reference}: {score_words(section, numbers, reference_of(section), column)} {column_words(column)}."
     if len(others) > 1 and len(said) == 1:
-        return f"{reference} {WORDS[next(iter(said))]} every other."
+        word = next(iter(said))
+        return f"{reference} {WORDS[word]} {'every' if word in ('ahead', 'behind') else 'any'} other."
     parts = [f"{WORDS[word]} {listed(said[word], f'of {len(others)} others')}" for word in WORDS if word in said]
     return f"{reference} {', and '.join(parts) if len(parts) < 3 else '; '.join(parts)}."
 
@@ -53,7 +54,7 @@ def evidence(section: dict, numbers: Numbers, column: str) -> str:
     images, seeds = numbers.images(column), len(section["seeds"])
     on = f" on {' or '.join(f'{n:,}' for n in images)} test images" if images else ""
     words = f"{column_words(column)}{on}, {'one seed' if seeds == 1 else f'{seeds} seeds'}: "
-    words = words[0].upper() + words[1:] if not words.startswith("kNN") else words
+    words = sentence_case(words)
     words += f"{names[reference]} {score_words(section, numbers, reference, column)}"
     rival = nearest(section, numbers, column)
     if rival is None:
@@ -85,7 +86,6 @@ class DotPlot:
     """Numbers with intervals, the best first, on an axis with ticks (place, text)."""
 
     title: str
-    note: str
     rows: list[Dot]
     ticks: list[tuple[float, str]]
 
@@ -134,22 +134,24 @@ def dot_plot(section: dict, numbers: Numbers, column: str) -> DotPlot | None:
         dot.at, dot.seeds = place(dot.at), list(map(place, dot.seeds))
         if dot.low is not None and dot.high is not None:
             dot.low, dot.high = place(dot.low), place(dot.high)
-    return DotPlot(plot_title(section, numbers, column), plot_note(section), found, [(place(tick), f"{tick:g}") for tick in ticks])
+    return DotPlot(plot_title(numbers, column), found, [(place(tick), f"{tick:g}") for tick in ticks])
 
 
-def plot_title(section: dict, numbers: Numbers, column: str) -> str:
-    """What a dot plot shows: the column, n, and S if it is one."""
+def plot_title(numbers: Numbers, column: str) -> str:
+    """What a dot plot shows: the column, its unit, and n."""
     images = " or ".join(f"{n:,}" for n in numbers.images(column))
-    words = column_words(column) + (" in %" if numbers.metric(column).unit == "%" else "")
+    unit = " in %" if numbers.metric(column).unit == "%" else ""
+    return f"{sentence_case(column_words(column))}{unit}{f', n = {images} test images' if images else ''}"
+
+
+def dots_note(section: dict) -> str:
+    """What the bars of the dot plots are, for the reader below them."""
     seeds = len(section["seeds"])
-    return f"{words}, {f'n = {images} test images, ' if images else ''}{'one seed' if seeds == 1 else f'{seeds} seeds'}"
-
-
-def plot_note(section: dict) -> str:
-    """What the bars of a dot plot are."""
-    if len(section["seeds"]) > 1:
-        return "Bar: one standard deviation over seeds to either side of the mean; rings: each seed. Diamond: the reference."
-    return "Bar: Wilson's 95 % interval over the test images, which says nothing about other seeds. Diamond: the reference."
+    if seeds > 1:
+        return f"{seeds} seeds. Bar: one standard deviation over them to either side of the mean; rings: each seed. Diamond: the reference."
+    return (
+        "One seed. Bar: Wilson's 95 % interval over the test images, which says nothing about other seeds. Diamond: the reference."
+    )
 
 
 def dot_plots(section: dict, numbers: Numbers) -> list[DotPlot]:

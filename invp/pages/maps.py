@@ -1,5 +1,6 @@
 """What the first screen shows of the graphs: maps of the images before and after training, and two walks. N images, k neighbours."""
 
+import functools
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from invp.plumbing.files import read_json, read_table
 
 MOST_POINTS = 2000  # of a larger set, a seeded sample
 MOST_CLASSES = 20  # of more classes, as many as there are colours, drawn by the seed
-WIDTH, HEIGHT, MARGIN = 400, 300, 12  # of a map, in its own units
+WIDTH, HEIGHT, MARGIN = 360, 300, 12  # of a map, in its own units
 LETTERS = 12  # of a class's name on a map
 NEIGHBOURS, OTHERS, CHOSEN = 4, 3, 4  # images of a walk
 SIDE = 64  # pixels of a photograph in a walk, at most
@@ -94,28 +95,40 @@ def clouds(points: np.ndarray, labels: np.ndarray | None, classes: list[str]) ->
     return found
 
 
-def maps(section: dict, inputs: dict[str, list[Path]], numbers: Numbers) -> list[Map]:
-    """A map of each graph of the input `maps`, before and after training, of the same images; [] without such graphs.
+def places(path: Path, stage: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the images on the map of a stage, ascending, and their positions (Nx2).
 
-    Positions are those of the graph's file; images and their classes are those of the input `images`.
+    In a file of maps a stage has a column, in a graph's own file all images have a position.
     """
-    found: list[Map] = []
-    for path in inputs.get("maps", []):
-        run = RUN.fullmatch(path.as_posix())
-        (manifest,) = inputs["images"]
-        labels, classes = labels_of(manifest.parent), read_json(manifest)["classes"]
-        positions = matrix(read_table(path), "position")
-        images, shown = drawn(labels, len(positions), section["seeds"][0])
-        own = None if labels is None else labels[images]
-        name, stage = run["experiment"], int(run["stage"])
+    table = read_table(path)
+    column = f"stage-{stage}" if f"stage-{stage}" in table.column_names else "position"
+    return table["index"].to_numpy(), matrix(table, column)
+
+
+def maps(section: dict, inputs: dict[str, list[Path]], numbers: Numbers) -> list[Map]:
+    """A map of each of the section's `pictured` graphs, before and after training, of the same images; [] without any.
+
+    Positions are those of the input `maps`; images and their classes are those of the input `images`.
+    """
+    placed_on = [places(path, stage) for path, (_, stage) in zip(inputs.get("maps", []), section["pictured"], strict=True)]
+    if not placed_on:
+        return []
+    (manifest,) = inputs["images"]
+    labels, classes, total = labels_of(manifest.parent), read_json(manifest)["classes"], read_json(manifest)["num_samples"]
+    on_all = functools.reduce(np.intersect1d, [images for images, _ in placed_on])
+    own, found = None if labels is None else labels[on_all], []
+    chosen, num_classes = drawn(own, len(on_all), section["seeds"][0])
+    images = on_all[chosen]
+    for (name, stage), (numbered, positions) in zip(section["pictured"], placed_on, strict=True):
+        points = placed(positions[np.searchsorted(numbered, images)])
         share = numbers.values(name, stage, "graph.same_class_share")
-        when = "before training" if stage == 0 else f"epoch {stage}"
         caption = f"{100 * share[0]:.0f} of 100 edges join images of one class" if share else ""
-        seen = f"{len(images):,} of {len(positions):,} training images, a point each"
+        seen = f"{len(images):,} of {total:,} training images, a point each"
         if labels is not None:
-            seen += f", of {shown} classes" + ("" if shown == len(np.unique(labels)) else " drawn by the seed")
+            seen += f", of {num_classes} classes" + ("" if num_classes == len(np.unique(labels)) else " drawn by the seed")
         seen += f". {caption}." if caption else "."
-        found.append(Map(f"{titles(section)[name]}, {when}", caption, seen, clouds(placed(positions[images]), own, classes)))
+        title = f"{titles(section)[name]}, {'before training' if stage == 0 else f'epoch {stage}'}"
+        found.append(Map(title, caption, seen, clouds(points, None if labels is None else labels[images], classes)))
     return found
 
 

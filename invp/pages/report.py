@@ -6,7 +6,7 @@ from pathlib import Path
 from invp.core.significance import decimals_of_share
 from invp.data.tables import read_curves
 from invp.pages import maps, published, robustness
-from invp.pages.first_screen import dot_plots, evidence, finding, main_column
+from invp.pages.first_screen import dot_plots, dots_note, evidence, finding, main_column
 from invp.pages.numbers import Numbers, estimate_of, last_stage, share_text
 from invp.pages.pairs import sentences, tests_note
 from invp.pages.plots import Picture, data_uri, evaluation_plot, line_plot
@@ -201,6 +201,7 @@ def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folde
         "evidence": evidence(section, numbers, column) if column else "",
         "maps": maps.maps(section, inputs, numbers),
         "dot_plots": dot_plots(section, numbers),
+        "dots_note": dots_note(section),
         "walks": maps.walks(section, inputs),
         "walks_note": maps.walks_note(inputs),
         "results": study_table(section, numbers),
@@ -211,7 +212,9 @@ def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folde
         "robustness": robustness.tables(section, numbers, contents),
         "published": [(table["title"], published.as_table(table, rows)) for table, rows in beside_ours.values()],
         "left_out": published.left_out(paper, beside_ours, contents),
-        "descriptions": [(name, section["descriptions"][name]) for name in section["experiments"]],
+        "descriptions": [
+            (name, section["loaded"][name]["title"], section["descriptions"][name]) for name in section["experiments"]
+        ],
         "curves": loss_plots(section, inputs) + graph_plots(section, numbers),
         "graph_measures": graph_table(section, numbers),
         "explorers": explorers(inputs.get("graphs", []), folder),

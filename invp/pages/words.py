@@ -23,6 +23,11 @@ def column_words(column: str) -> str:
     return " ".join(filter(None, words))
 
 
+def sentence_case(words: str) -> str:
+    """Words as a sentence begins; kNN stays what it is."""
+    return words if words[1:2].isupper() else words[0].upper() + words[1:]
+
+
 def score_words(section: dict, numbers: Numbers, name: str, column: str) -> str:
     """An experiment's number at its last stage: '98.9 % (356 of 360)' of one seed, '98.9 ± 0.6 %' of several; '' without one."""
     stage = last_stage(section, name)

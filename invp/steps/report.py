@@ -35,6 +35,7 @@ def section(study: dict) -> dict:
     own = {
         "description": study["description"],
         "descriptions": {name: options["description"] for name, options in loaded.items()},
+        "pictured": pictured(study),
         "corrupted": evaluations_by_corruption(study),
         "figures": {name: {entry: own["name"] for entry, own in options["figures"].items()} for name, options in loaded.items()},
     }

@@ -113,6 +113,7 @@ def hostile_study(results: Path) -> Study:
         "corrupted": [{"evaluation": "linear", "of": HOSTILE, "experiments": {"a": {"clean": "", "kinds": {"fog": [[1, "linear"]]}}}}],
         "columns": ["linear.top1", "training.seconds"], "experiments": ["a", "b"], "seeds": [0, 1],
         "loaded": {name: options for name in ("a", "b")}, "figures": {"a": {"training-curves": "training-curves"}},
+        "pictured": [["a", 2]],
     }  # fmt: skip
     inputs |= graph_files(results, "a/seed-0", (2,), [HOSTILE, "b"])
     return Study(section, inputs, results)

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from invp.data.answers import packed
-from invp.pages.first_screen import dot_plot, dot_plots, evidence, finding, nice_ticks
+from invp.pages.first_screen import dot_plot, dot_plots, dots_note, evidence, finding, nice_ticks
 from invp.pages.numbers import Number, Numbers
 from invp.plumbing.metrics import PERCENT
 
@@ -48,6 +48,8 @@ def test_the_sentence_names_no_one_where_all_are_alike_and_counts_where_they_are
     many = answering({"a": range(4), **{name: range(100) for name in "bcde"}, "f": range(5)})
     assert finding(section(*"abcdef"), many) == "A is ahead of 4 of 5 others, and is not told apart from F."
     assert finding(section("a", "b"), answering({"a": range(60), "b": range(4)})) == "A is behind B."
+    alike = answering({"a": range(4), "b": range(4), "c": range(4)})
+    assert finding(section("a", "b", "c"), alike) == "A is not told apart from any other."
     assert finding(section("a"), answering({"a": range(4)})) == "A: 98.9 % (356 of 360) kNN top-1 accuracy."
     assert finding(section("a", "b", a="same", b="same"), answering({"a": range(60), "b": range(4)})) == "a is behind b."
     assert finding(section("a", columns=["graph.recall"]), answering({"a": range(4)})) == ""
@@ -76,15 +78,17 @@ def test_dots_and_wilsons_intervals_lie_where_the_ticks_say():
     ends = binomtest(300, 360).proportion_ci(method="wilson")
     found = second.at, second.low, second.high
     assert found == pytest.approx([at(plot, v) for v in (100 * 300 / 360, 100 * ends.low, 100 * ends.high)], abs=0.02)
-    assert float(plot.ticks[-1][1]) <= 100 and plot.title == "kNN top-1 accuracy in %, n = 360 test images, one seed"
-    assert "Wilson" in plot.note
+    assert float(plot.ticks[-1][1]) <= 100 and plot.title == "kNN top-1 accuracy in %, n = 360 test images"
+    assert "Wilson" in dots_note(section("a"))
 
 
 def test_over_seeds_every_seed_has_a_ring_and_the_bar_is_a_deviation():
     plot = dot_plot(section("a", "b", seeds=3), over_seeds({"a": [90.0, 91.0, 92.0], "b": [80.0, 80.0, 80.0]}), "knn.top1")
     first = plot.rows[0]
     assert (first.low, first.at, first.high) == pytest.approx([at(plot, v) for v in (90, 91, 92)], abs=0.02)
-    assert sorted(first.seeds) == pytest.approx([at(plot, v) for v in (90, 91, 92)], abs=0.02) and "standard deviation" in plot.note
+    assert sorted(first.seeds) == pytest.approx(
+        [at(plot, v) for v in (90, 91, 92)], abs=0.02
+    ) and "standard deviation" in dots_note(section("a", seeds=3))
 
 
 def test_columns_of_test_images_have_a_plot_each_and_one_experiment_none():

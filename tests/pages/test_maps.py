@@ -5,17 +5,20 @@ import io
 import re
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hostile import graph_files
 from PIL import Image
 
+from invp.data.tables import fixed_size_list
 from invp.pages import maps
 from invp.pages.numbers import Number, Numbers
+from invp.plumbing.files import write_table
 
 
 def study(**objective) -> dict:
     loaded = {name: {"title": title, "objective_options": objective} for name, title in (("a", "Ours"), ("b", "Theirs"))}
-    return {"experiments": ["a", "b"], "seeds": [0], "loaded": loaded}
+    return {"experiments": ["a", "b"], "seeds": [0], "loaded": loaded, "pictured": [["a", 0], ["a", 5]]}
 
 
 @pytest.fixture
@@ -39,6 +42,19 @@ def test_a_map_before_and_one_after_with_every_image_once_by_class(inputs):
     assert np.corrcoef(dots[0][:, 0], np.cos(np.arange(0, 12, 2)))[0, 1] > 0.999
     for cloud, own in zip(after.clouds, dots, strict=True):
         assert (np.abs(own - [cloud.x, cloud.y]) <= 0.5).all(1).any(), "the name lies on an image of the class"
+
+
+def test_two_maps_show_the_images_that_are_on_both(inputs, tmp_path):
+    """A large set's map holds a part of the images, which differs between runs; its stages are columns."""
+    for path, images in zip(inputs["maps"], ([0, 1, 2, 5], [1, 2, 3, 5]), strict=True):
+        places = fixed_size_list(np.array([[i, -i] for i in images], np.float32))
+        write_table(path, pa.table({"index": images, "stage-0": places, "stage-5": places}), {})
+    for each in maps.maps(study(), inputs, Numbers([])):
+        assert [cloud.path.count("M") for cloud in each.clouds] == [1, 2] and each.seen.startswith("3 of 12 training images")
+        x = [float(x) for cloud in each.clouds for x in re.findall(r"M(\S+) ", cloud.path)]
+        assert np.allclose((np.array(x) - x[1]) / (x[2] - x[1]), [0.25, 0, 1], atol=0.01), (
+            "images 2, 1 and 5, from left to right by number"
+        )
 
 
 def test_of_a_large_set_a_seeded_sample_is_shown_and_of_many_classes_some(monkeypatch):
@@ -68,4 +84,4 @@ def test_walks_are_one_of_the_right_class_and_one_with_another(inputs):
         "Of 12 anchors 11 have only positives of their class among those that the loss takes."
     )
     assert [heading for heading, _ in maps.walks(study(positives="easy"), inputs)[0].groups][2] == "positives that the loss takes"
-    assert maps.maps(study(), {}, Numbers([])) == maps.walks(study(), {}) == [] and maps.walks_note({}) == ""
+    assert maps.maps({**study(), "pictured": []}, {}, Numbers([])) == maps.walks(study(), {}) == [] and maps.walks_note({}) == ""

@@ -48,7 +48,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, name, attributes):
         self.attributes[name].append(dict(attributes))
-        if name not in ("meta", "img", "br"):
+        if name not in ("meta", "img", "br", "wbr"):
             self._open.append([name, ""])
 
     def handle_startendtag(self, name, attributes):
