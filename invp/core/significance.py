@@ -6,11 +6,11 @@ CONFIDENCE = 0.95
 
 
 def decimals_of_share(images: int) -> int:
-    """The decimals of a share in % of n test images: the fewest that tell one image more from one less, at most two.
+    """The decimals of a share in % of n test images: the fewest that tell one image more from one less, one or two.
 
-    None up to n = 100, one up to 1,000. The mean and the deviation over seeds get as many.
+    One up to n = 1,000, so that 36 of 37 are 97.3 and 37 of 37 are 100.0. The mean and the deviation over seeds get as many.
     """
-    return min(2, max(0, math.ceil(math.log10(images / 100))))
+    return 1 if images <= 1000 else 2
 
 
 def wilson(share: float, images: int) -> tuple[float, float]:

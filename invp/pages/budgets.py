@@ -131,7 +131,7 @@ class Ranking:
             )
             place = str(low) if low == high else f"{low} to {high}"
             rows.append([place, name, self.text(name), interval(self.values[name], self.decimals), against])
-        return Table(["place", "experiment", "mean ± SD", "95 % interval of the mean", "against the first"], rows)
+        return Table(["place", "experiment", "mean ± SD", "95 % interval of the mean", "against the first"], rows, named=1)
 
 
 def interval(values: list[float], decimals: int) -> str:
@@ -236,4 +236,5 @@ def curve_plot(runs: Runs, column: str, cost: Cost) -> Picture | None:
                 low, high = wilson(y / 100, images)
                 below, above = y - 100 * low, 100 * high - y
             series[name].append((x, y, below, above))
-    return line_plot(series, cost.axis, runs.numbers.heading(column)) if series else None
+    heading = runs.numbers.heading(column)
+    return line_plot(f"{heading} against {cost.axis}", series, cost.axis, heading) if series else None

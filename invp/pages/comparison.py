@@ -6,21 +6,19 @@ from collections.abc import Iterator
 from invp.core.significance import decimals_of_share, holm, welch
 from invp.pages import budgets
 from invp.pages.numbers import Numbers, estimate_of, last_stage
-from invp.pages.pairs import difference, others_of, p_text, reference_of, sentences, tests_note, verdict
+from invp.pages.pairs import against_others, p_text, reference_of, sentences, tests_note
 from invp.pages.plots import line_plot
 from invp.pages.tables import Table, study_note, study_table
 
 
 def against_reference(section: dict, numbers: Numbers, column: str) -> dict | None:
     """The reference against all others of the same data set in one column, at their last stages; None without both."""
-    reference, others = reference_of(section), others_of(section, numbers, column)
+    reference, others = reference_of(section), against_others(section, numbers, column)
     if not others:
         return None
-    found = [difference(section, numbers, column, reference, name) for name in others]
     rows = []
-    for name, each, p_holm in zip(others, found, holm([each.p for each in found]), strict=True):
+    for name, each, p_holm, said in others:
         ends = "-" if math.isnan(each.low) else " to ".join(signed(end, column, numbers) for end in (each.low, each.high))
-        said = verdict(each.value, p_holm, numbers.metric(column).better)
         score = numbers.text(name, last_stage(section, name), column)
         rows.append([name, said, score, signed(each.value, column, numbers), ends, each.test, p_text(each.p), p_text(p_holm)])
     header = [
@@ -96,7 +94,7 @@ def readouts(section: dict, metrics: list[dict]) -> Iterator[dict]:
             row.append(p_text(p))
         axis = f"layer: {', '.join(f'{i} {layer}' for i, layer in enumerate(layers))}"
         counted = " or ".join(f"{n:,}" for n in sorted(images[task]))
-        picture = line_plot(series, axis, f"{task} ({'%' if task == 'category' else 'r'}, n = {counted})")
+        picture = line_plot(f"{task}, by layer", series, axis, f"{task} ({'%' if task == 'category' else 'r'}, n = {counted})")
         header = ["experiment", *layers, "t-test at the last layer", "p, Holm"]
         yield {"task": f"{task} (n = {counted} test images)", "picture": picture, "table": Table(header, rows)}
 

@@ -74,6 +74,23 @@ def others_of(section: dict, numbers: Numbers, column: str) -> list[str]:
     ]
 
 
+class Against(NamedTuple):
+    """What the tests say of the reference and one other experiment in a column."""
+
+    name: str
+    difference: Difference
+    p: float  # of the difference, after Holm's correction over the column
+    said: str  # the verdict
+
+
+def against_others(section: dict, numbers: Numbers, column: str) -> list[Against]:
+    """The reference held against each other experiment that has a number of the same data set in the column."""
+    others, better = others_of(section, numbers, column), numbers.metric(column).better
+    found = [difference(section, numbers, column, reference_of(section), name) for name in others]
+    corrected = holm([each.p for each in found])
+    return [Against(name, each, p, verdict(each.value, p, better)) for name, each, p in zip(others, found, corrected, strict=True)]
+
+
 def best_of(section: dict, numbers: Numbers, column: str) -> str | None:
     """The experiment that is ahead of every other in a column, by tests of all pairs with Holm's correction; None if none is.
 
@@ -98,11 +115,9 @@ def sentences(section: dict, numbers: Numbers) -> list[str]:
     over the column."""
     reference, result = reference_of(section), []
     for column in filter(lambda column: numbers.metric(column).better, section["columns"]):
-        others = others_of(section, numbers, column)
-        found = [difference(section, numbers, column, reference, name) for name in others]
         said: dict[str, list[str]] = {}
-        for name, each, p in zip(others, found, holm([each.p for each in found]), strict=True):
-            said.setdefault(verdict(each.value, p, numbers.metric(column).better), []).append(name)
+        for each in against_others(section, numbers, column):
+            said.setdefault(each.said, []).append(each.name)
         parts = [f"{WORDS[word]} {', '.join(said[word])}" for word in WORDS if word in said]
         if parts:
             result.append(f"{column}: {reference} {'; '.join(parts)}.")

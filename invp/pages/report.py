@@ -1,19 +1,32 @@
 """The values of the report: what was done, the tables, curves, graph measures, figures, costs, and how to repeat it."""
 
-import math
 import os
 from pathlib import Path
 
 from invp.core.significance import decimals_of_share
 from invp.data.tables import read_curves
-from invp.pages import published, robustness
+from invp.pages import maps, published, robustness
+from invp.pages.first_screen import dot_plots, dots_note, evidence, finding, main_column
 from invp.pages.numbers import Numbers, estimate_of, last_stage, share_text
 from invp.pages.pairs import sentences, tests_note
-from invp.pages.plots import Picture, evaluation_plot, line_plot, png
+from invp.pages.plots import Picture, data_uri, evaluation_plot, line_plot
 from invp.pages.tables import Table, not_made_table, study_note, study_table
 from invp.plumbing.files import read_json
 from invp.plumbing.not_made import NotMade
 
+FIGURES = {
+    "training-curves": "Losses and learning rate over the epochs",
+    "graph-measures": "Measures of the graph over the stages",
+    "similarity-distributions": "Similarities to nearest images of the same class and of others",
+    "positives": "What the walk finds, and what of it the loss takes",
+    "similarity-by-rank": "Similarity against rank, first and last stage",
+    "knn-answers": "The images behind right and wrong kNN answers",
+    "class-maps": "Classes of the highest and the lowest accuracy in two dimensions",
+    "scatter": "Test images in two dimensions",
+    "clusters": "Images of k-means clusters",
+    "reconstructions": "What the objective makes of test images",
+    "segmentation": "Test images, true masks and answers",
+}
 GRAPH_MEASURES = {
     "same_class_share": "same-class share of edges",
     "neighbour_quality": "neighbour quality (10 nearest)",
@@ -22,17 +35,6 @@ GRAPH_MEASURES = {
     "rankme": "RankMe of the graph's rows",
     "uniformity": "uniformity of the graph's rows",
 }
-
-
-def ranking(section: dict, numbers: Numbers) -> list[tuple[str, str]]:
-    """The experiments with their numbers in the study's first column, the largest first."""
-    scored = []
-    for name in section["experiments"]:
-        stage, column = last_stage(section, name), section["columns"][0]
-        estimate = numbers.estimate(name, stage, column)
-        if estimate and not math.isnan(estimate.mean):
-            scored.append((estimate.mean, name, numbers.text(name, stage, column)))
-    return [(name, text) for _, name, text in sorted(scored, reverse=True)]
 
 
 def loss_plots(section: dict, inputs: dict[str, list[Path]]) -> list[Picture]:
@@ -55,9 +57,13 @@ def loss_plots(section: dict, inputs: dict[str, list[Path]]) -> list[Picture]:
                 marks[f"L_inv joins at full weight after epoch {options['ramp_epoch']}"] = options["ramp_epoch"]
         else:
             others.setdefault(options["name"], {})[name] = [(epoch["epoch"], epoch["loss"]) for epoch in epochs]
-    plots = [line_plot(shared, "epoch", f"instance loss, nats, seed {section['seeds'][0]}", marks)] if shared else []
+    seed = f"seed {section['seeds'][0]}"
+    plots = (
+        [line_plot(f"The instance loss that all share, {seed}", shared, "epoch", "instance loss, nats", marks)] if shared else []
+    )
     return plots + [
-        line_plot(series, "epoch", f"loss of {objective}, seed {section['seeds'][0]}") for objective, series in others.items()
+        line_plot(f"The loss of {objective}, {seed}", series, "epoch", f"loss of {objective}")
+        for objective, series in others.items()
     ]
 
 
@@ -90,7 +96,7 @@ def graph_plots(section: dict, numbers: Numbers) -> list[Picture]:
                 series[name] = points
         if series and series not in drawn.values():
             drawn[label] = series
-    return [line_plot(series, "epoch", label) for label, series in drawn.items()]
+    return [line_plot(f"{label[0].upper()}{label[1:]}", series, "epoch", label) for label, series in drawn.items()]
 
 
 def graph_table(section: dict, numbers: Numbers) -> Table:
@@ -132,14 +138,13 @@ def protocols(metrics: dict[Path, dict]) -> list[dict]:
 
 
 def class_accuracies(classes: list[str], confusion: list[list[int]]) -> list[dict]:
-    """Of each class its test images, how many of them are right, and the share with Wilson's 95 % interval, as text."""
-    decimals = decimals_of_share(min((sum(row) for row in confusion if sum(row)), default=1))
+    """Of each class how many of its test images are right, and the share with Wilson's 95 % interval, as text."""
     result = []
     for number, (name, row) in enumerate(zip(classes, confusion, strict=False)):
         right, images = row[number], sum(row)
         accuracy = estimate_of([100 * right / images]) if images else None
-        text = accuracy and share_text(accuracy, decimals, images)
-        result.append({"class": name, "n": images, "right": right, "accuracy in % [95 % interval]": text})
+        text = accuracy and share_text(accuracy, decimals_of_share(images), images)
+        result.append({"class": name, "right of n": f"{right} of {images}", "accuracy in % [95 % interval]": text})
     return result
 
 
@@ -155,8 +160,8 @@ def evaluations(section: dict, metrics: list[dict]) -> list[dict]:
             continue
         header = list(scores[0]) if scores else []
         rows = [[score_text(key, score[key]) for key in header] for score in scores[:100]]
-        label = f"Confusion of classes in {name} of {experiment}"
-        picture = evaluation_plot(confusion, details.get("loss"), classes, label)
+        title = f"Confusion of classes in {name} of {experiment}"
+        picture = evaluation_plot(confusion, details.get("loss"), classes, title)
         caption = (
             f"Seed {content['seed']}, epoch {content['stage']}; n = {content['protocol'].get('test_images', '?')} test images."
         )
@@ -179,12 +184,14 @@ def cost_table(records: list[Path]) -> Table:
     return Table(header, rows)
 
 
-def figure_pictures(paths: list[Path]) -> list[Picture]:
-    """The figures of the runs: results/EXPERIMENT/seed-SEED/figures/FIGURE.png."""
+def figure_pictures(section: dict, paths: list[Path]) -> list[Picture]:
+    """The figures of the runs, results/EXPERIMENT/seed-SEED/figures/FIGURE.png, titled by what they show."""
     result = []
     for path in paths:
-        experiment, seed, figure = path.parts[-4], path.parts[-3].replace("-", " "), path.stem
-        result.append(png(path.read_bytes(), f"{figure.replace('-', ' ').replace('_', ' ')}: {experiment}, {seed}"))
+        experiment, seed, entry = path.parts[-4], path.parts[-3].replace("-", " "), path.stem
+        figure = section["figures"].get(experiment, {}).get(entry, entry).replace("_", "-")
+        title = f"{FIGURES.get(figure, figure.replace('-', ' '))}: {experiment}, {seed}"
+        result.append(Picture(title, title, data_uri(path.read_bytes())))
     return result
 
 
@@ -201,17 +208,19 @@ def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folde
     (published_path,) = inputs["published"]
     paper = published.read_published(published_path)
     beside_ours = published.tables_with_ours(section, paper, contents)
+    column = main_column(section, numbers)
     return {
         "title": section["title"] or section["study"],
         "study": section["study"],
         "description": section["description"],
         "seeds": section["seeds"],
-        "ranking_column": numbers.heading(section["columns"][0]),
-        "ranking": ranking(section, numbers),
-        "ranking_has_intervals": any(
-            numbers.shared_by(name, last_stage(section, name), section["columns"][0]) for name in section["experiments"]
-        ),
-        "ranking_told_apart": sentences({**section, "columns": section["columns"][:1]}, numbers),
+        "finding": finding(section, numbers),
+        "evidence": evidence(section, numbers, column) if column else "",
+        "maps": maps.maps(section, inputs, numbers),
+        "dot_plots": dot_plots(section, numbers),
+        "dots_note": dots_note(section),
+        "walks": maps.walks(section, inputs),
+        "walks_note": maps.walks_note(inputs),
         "results": study_table(section, numbers),
         "results_note": study_note(section, numbers),
         "told_apart_sentences": sentences(section, numbers),
@@ -220,12 +229,20 @@ def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folde
         "robustness": robustness.tables(section, numbers, contents),
         "published": [(table["title"], published.as_table(table, rows)) for table, rows in beside_ours.values()],
         "left_out": published.left_out(paper, beside_ours, contents),
-        "descriptions": [(name, section["descriptions"][name]) for name in section["experiments"]],
+        "descriptions": [
+            (name, section["loaded"][name]["title"], section["descriptions"][name]) for name in section["experiments"]
+        ],
         "curves": loss_plots(section, inputs) + entropy_plots(section, inputs) + graph_plots(section, numbers),
         "graph_measures": graph_table(section, numbers),
         "explorers": explorers(inputs.get("graphs", []), folder),
-        "figures": figure_pictures(inputs.get("figures", [])),
+        "figures": figure_pictures(section, inputs.get("figures", [])),
         "evaluations": evaluations(section, contents),
         "protocols": protocols(metrics),
         "costs": cost_table(inputs.get("checkpoints", [])),
     }
+
+
+def overview(values: dict) -> dict:
+    """What the index of a results folder says of the study, from the report's values."""
+    keys = ("study", "title", "description", "finding", "evidence", "explorers")
+    return {**{key: values[key] for key in keys}, "seeds": len(values["seeds"]), "experiments": len(values["descriptions"])}

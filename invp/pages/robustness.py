@@ -76,9 +76,11 @@ def tables(section: dict, numbers: Numbers, metrics: list[dict]) -> list[tuple[s
                 columns = [f"{name}.{metric}" for _, name in pairs] if {severity for severity, _ in pairs} == asked else []
                 by_kind.append(mean_by_seed(section, numbers, experiment, columns))
             over_kinds = None if None in by_kind else [fmean(values) for values in zip(*by_kind, strict=True)]
-            clean = mean_by_seed(section, numbers, experiment, [f"{own['clean']}.{metric}"])
-            cells = [estimate_of(values).text(decimals) if values else "-" for values in (clean, over_kinds, *by_kind)]
-            table.rows.append([experiment, *cells])
+            own_clean = f"{own['clean']}.{metric}"
+            whole = mean_by_seed(section, numbers, experiment, [own_clean])
+            clean = numbers.text(experiment, last_stage(section, experiment), own_clean) if whole else "-"
+            cells = [estimate_of(values).text(decimals) if values else "-" for values in (over_kinds, *by_kind)]
+            table.rows.append([experiment, clean, *cells])
         images = " or ".join(f"{n:,}" for n in numbers.images(column))
         counted = f" (n = {images})" if images else ""
         result.append((f"{entry['evaluation']} on {entry['of']}, {metric} in %{counted}", table))

@@ -24,12 +24,14 @@ LATEX = str.maketrans({
 
 @dataclass
 class Table:
-    """A header and rows of text, with the cells (row, column) set in bold, and the rows set apart from published ones."""
+    """A header and rows of text, with the cells (row, column) set in bold, the rows set apart from published ones, and the column that
+    names a row."""
 
     header: list[str]
     rows: list[list[str]]
     best: set[tuple[int, int]] = field(default_factory=set)
     ours: set[int] = field(default_factory=set)
+    named: int = 0
 
 
 def study_table(section: dict, numbers: Numbers) -> Table:

@@ -62,10 +62,11 @@ def test_holm_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("images", "decimals"), [(1, 0), (37, 0), (100, 0), (101, 1), (360, 1), (1000, 1), (1001, 2), (10_000, 2), (50_000, 2), (10**7, 2)]
+    ("images", "decimals"), [(1, 1), (37, 1), (100, 1), (101, 1), (360, 1), (1000, 1), (1001, 2), (10_000, 2), (50_000, 2), (10**7, 2)]
 )  # fmt: skip
 def test_an_accuracy_has_the_decimals_that_n_supports(images, decimals):
     assert decimals_of_share(images) == decimals
     texts = {f"{100 * right / images:.{decimals}f}" for right in range(min(images, 200) + 1)}
     assert images > 10_000 or len(texts) == min(images, 200) + 1, "one image more is another text"
-    assert decimals == 0 or 100 / images < 10 ** (1 - decimals), "with one less it would not be"
+    assert decimals == 1 or 100 / images < 10 ** (1 - decimals), "with one less it would not be"
+    assert f"{100:.{decimals}f}".startswith("100.0"), "a whole number keeps a decimal"

@@ -4,8 +4,12 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 from PIL import Image
 
+from invp.data.tables import fixed_size_list
+from invp.plumbing.files import write_table
 from invp.plumbing.jobs import Job
 from invp.plumbing.not_made import NotMade
 
@@ -25,6 +29,37 @@ class Study:
     def job(self, step: str, *outputs: str) -> Job:
         outputs = {name: self.results / name for name in outputs}
         return Job(step, self.section, self.inputs, outputs, "code", not_made=self.not_made)
+
+
+def graph_files(results: Path, run: str, stages: tuple[int, ...], classes: list[str]) -> dict[str, list[Path]]:
+    """A prepared set of twelve grey images of classes in turn, and of each stage a graph whose edges join images of one class; as the
+    inputs `maps`, `walks` and `images` of the report."""
+    images = np.arange(12, dtype=np.int64)
+    labels = images % len(classes)
+    shards = pa.table(
+        {"image": pa.array([bytes([int(i)] * 4) for i in images], pa.binary(4)), "label": pa.array(labels, pa.int32())}
+    )
+    dataset = results / "datasets/set/train"
+    write_table(dataset / "part-0.arrow", shards, {})
+    manifest = {"classes": classes, "shape": [1, 2, 2], "format": "uint8", "shards": [{"file": "part-0.arrow"}], "num_samples": 12}
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    found: dict[str, list[Path]] = {"images": [dataset / "manifest.json"], "maps": []}
+    steps = np.array([1, 2, 3]) * len(classes)
+    for stage in stages:
+        folder = results / run / f"graph/stage-{stage}"
+        positions = np.stack([np.cos(images), labels], 1).astype(np.float32)
+        knn = {"index": images, "neighbours": fixed_size_list((images[:, None] + steps) % 12),
+               "similarities": fixed_size_list(np.tile(np.float32([0.9, 0.8, 0.7]), (12, 1))), "position": fixed_size_list(positions)}  # fmt: skip
+        write_table(folder / "knn.arrow", pa.table(knn), {})
+        # Each image has three positives: the next of its class, which the loss leaves, and two it takes; of image 1 the last is of another.
+        anchors, positives = np.repeat(images, 3), ((images[:, None] + steps) % 12).ravel()
+        positives[5] = (positives[5] + 1) % 12
+        pairs = {"anchor": anchors, "positive": positives, "distance": pa.array(np.tile([1, 2, 2], 12), pa.int8()),
+                 "similarity": np.tile(np.float32([0.9, 0.4, 0.3]), 12), "chosen": np.tile([False, True, True], 12)}  # fmt: skip
+        write_table(folder / "positives.arrow", pa.table(pairs), {})
+        found["maps"].append(folder / "knn.arrow")
+        found["walks"] = [folder / "knn.arrow", folder / "positives.arrow"]
+    return found
 
 
 def hostile_study(results: Path) -> Study:
@@ -77,6 +112,8 @@ def hostile_study(results: Path) -> Study:
         "study": "hostile", "title": HOSTILE, "description": HOSTILE, "descriptions": {"a": HOSTILE, "b": ""}, "reference": "",
         "corrupted": [{"evaluation": "linear", "of": HOSTILE, "experiments": {"a": {"clean": "", "kinds": {"fog": [[1, "linear"]]}}}}],
         "columns": ["linear.top1", "training.seconds"], "experiments": ["a", "b"], "seeds": [0, 1],
-        "loaded": {name: options for name in ("a", "b")},
+        "loaded": {name: options for name in ("a", "b")}, "figures": {"a": {"training-curves": "training-curves"}},
+        "pictured": [["a", 2]],
     }  # fmt: skip
+    inputs |= graph_files(results, "a/seed-0", (2,), [HOSTILE, "b"])
     return Study(section, inputs, results)

@@ -89,7 +89,7 @@ def test_less_is_first_where_less_is_better_and_without_a_direction_nothing_is_r
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    monkeypatch.setattr(budgets, "line_plot", lambda series, *labels: series)
+    monkeypatch.setattr(budgets, "line_plot", lambda title, series, *labels: series)
 
 
 def test_the_answer_names_who_is_ahead_and_who_is_not_told_apart(undrawn):
@@ -123,7 +123,7 @@ def test_with_one_seed_nothing_is_told_over_seeds(undrawn):
 
 def test_a_curve_has_a_band_of_one_deviation(monkeypatch):
     drawn = {}
-    monkeypatch.setattr(budgets, "line_plot", lambda series, *labels: drawn.update(series))
+    monkeypatch.setattr(budgets, "line_plot", lambda title, series, *labels: drawn.update(series))
     section, numbers = study(SCORES, PACE)
     for cost, none in ((VIEWS, True), (MEMORY, False)):
         drawn.clear()
@@ -138,7 +138,7 @@ def test_the_page_has_curves_rankings_and_the_answer():
     page = render("comparison.html", **values(section, numbers, []))
     assert page.count("<svg") == 3 and "ahead of fast and none" in page
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
-    assert "Which, at equal cost?" in text and "At equal cost: 200 views" in text and "up to a tenth more than 500 MiB" in text
+    assert "Which, at equal cost?" in text and "at equal cost: 200 views" in text and "up to a tenth more than 500 MiB" in text
 
 
 def test_of_one_seed_the_band_is_wilsons_interval(undrawn):

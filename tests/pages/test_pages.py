@@ -15,6 +15,7 @@ from jinja2 import UndefinedError
 
 from invp.pages import comparison, report
 from invp.pages.html import TEMPLATES, render
+from invp.pages.index import write_index
 from invp.pages.numbers import read_numbers
 from invp.pages.tables import NOT_MADE, markdown_text
 from invp.plumbing.not_made import NotMade
@@ -23,6 +24,7 @@ from invp.steps import summary as summary_step
 
 LINE = " ".join(HOSTILE.split())  # as a browser shows it
 LEFT_OUT = f"Not shown, since it would need a number of ours on {LINE}: {LINE}."
+PAGES = ("page", "comparison", "overview", "record")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -46,7 +48,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, name, attributes):
         self.attributes[name].append(dict(attributes))
-        if name not in ("meta", "img", "br"):
+        if name not in ("meta", "img", "br", "wbr"):
             self._open.append([name, ""])
 
     def handle_startendtag(self, name, attributes):
@@ -65,24 +67,37 @@ class Page(HTMLParser):
         self.comments.append(text)
 
 
+def indexed(study) -> Path:
+    """A results folder with the study's report where the workflow has it."""
+    folder = study.results.parent / "indexed/studies/hostile"
+    folder.mkdir(parents=True)
+    for name, file in (("page", "report.html"), ("comparison", "comparison.html"), ("overview", "report.json")):
+        shutil.copy(study.results / name, folder / file)
+    return folder.parent.parent
+
+
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from font")  # matplotlib's font has no fox
 def test_names_of_strangers_come_through_the_pages(study):
-    report_step.run(study.job("report", "page", "comparison", "record"))
+    report_step.run(study.job("report", *PAGES))
     page, other = (Page(study.results / name) for name in ("page", "comparison"))
     for each in (page, other):
         assert "script" not in each.texts and not any("<script" in comment for comment in each.comments)
-    assert page.texts["title"] == [f"{LINE} - Invariance Propagation"] and page.texts["h1"] == [LINE]
-    assert LINE in page.texts["p"] and page.texts["dd"].count(LINE) == 2, "the study's description, an experiment's, a protocol"
+    assert page.texts["title"] == [f"{LINE} - Invariance Propagation"] and page.texts["h1"] == ["a is behind b."]
+    assert (
+        f"Invariance Propagation · {LINE}" in page.texts["p"] and LINE in page.texts["p"] and page.texts["dd"].count(LINE) == 2
+    ), "the study's description, an experiment's, a protocol"
     assert page.texts["summary"][0] == LINE, "a published table's title"
     assert LEFT_OUT in page.texts["p"]
-    assert page.texts["td"].count(LINE) == 1 + 2 + 4, "a published method, a class of two experiments, the device of four runs"
-    assert (
-        other.texts["h1"] == [f"{LINE}: comparison"]
-        and f"{LINE} (n = 8 test images)" in other.texts["h3"]
-        and f"stem {LINE}" in other.texts["th"]
-    )
-    labels = [attributes["aria-label"] for attributes in other.attributes["figure"]]
-    assert f"{HOSTILE} (r, n = 8) against layer: 0 stem {HOSTILE}, 1 layer1" in labels
+    assert page.texts["td"].count(LINE) == 4, "the device of four runs"
+    assert page.texts["th"].count(LINE) == 1 + 2, "a published method, a class of two experiments"
+    assert "b" in page.texts["text"] and any(text.startswith('"It') for text in page.texts["text"]), "classes on the map"
+    assert any(HOSTILE in each["alt"] for each in page.attributes["img"] if "image" in each["alt"]), "a class in a walk"
+    assert other.texts["h1"] == [f"{LINE}: comparison"] and f"{LINE} (n = 8 test images)" in other.texts["caption"]
+    assert f"stem {LINE}" in other.texts["th"]
+    labels = [attributes.get("aria-label", "") for attributes in other.attributes["div"]]
+    assert any(label.startswith(f"{HOSTILE} (r, n = 8) against layer: 0 stem {HOSTILE}, 1 layer1: a from ") for label in labels)
+    index = Page(write_index(indexed(study)))
+    assert LINE in index.texts["a"] and index.comments == other.comments == []
 
 
 def test_names_of_strangers_come_through_the_tables(study):
@@ -117,9 +132,9 @@ def test_what_was_not_made_is_listed_with_its_reason(study):
     ]
     for name, start in (("table", NOT_MADE), ("markdown", f"\n## {NOT_MADE}"), ("latex", f"\n% {NOT_MADE}")):
         assert after[name].startswith(before[name] + start) and after[name].count("few images") == 1, name
-    report_step.run(study.job("report", "page", "comparison", "record"))
+    report_step.run(study.job("report", *PAGES))
     page = Page(study.results / "page")
-    assert "Not made" in page.texts["h2"] and page.texts["td"].count(LINE) == 1 + 2 + 4 + 1
+    assert "Not made" in page.texts["h2"] and page.texts["td"].count(LINE) == 4 + 1
 
 
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
@@ -159,7 +174,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_an_edit_of_a_template_is_seen_by_the_step_that_makes_pages_of_it(tmp_path):
     shutil.copytree(ROOT / "invp", tmp_path / "invp", ignore=shutil.ignore_patterns("__pycache__"))
     before = digests(tmp_path)
-    for name in ("report.css", "base.html", "macros.html", "report.html", "comparison.html", "explorer.html"):
+    for name in ("report.css", "base.html", "macros.html", "first_screen.html", "report.html", "comparison.html", "explorer.html"):
         path = tmp_path / TEMPLATES.relative_to(ROOT) / name
         text = path.read_text()
         path.write_text(f"{text}\n")

@@ -15,7 +15,7 @@ from invp.pages.plots import line_plot
 def drawn(monkeypatch) -> list[tuple]:
     """What `line_plot` was asked to draw."""
     calls: list[tuple] = []
-    monkeypatch.setattr(report, "line_plot", lambda *arguments: calls.append(arguments) or arguments[2])
+    monkeypatch.setattr(report, "line_plot", lambda *arguments: calls.append(arguments) or arguments[0])
     return calls
 
 
@@ -39,25 +39,28 @@ def test_the_loss_plot_compares_the_instance_loss_and_marks_the_ramp(tmp_path, d
         "experiments": list(objectives), "seeds": [0],
         "loaded": {name: {"objective_options": options, "stages": [2]} for name, options in objectives.items()},
     }  # fmt: skip
-    assert report.loss_plots(section, {"curves": paths}) == ["instance loss, nats, seed 0", "loss of rotation, seed 0"]
-    series, _, _, marks = drawn[0]
+    assert report.loss_plots(section, {"curves": paths}) == [
+        "The instance loss that all share, seed 0",
+        "The loss of rotation, seed 0",
+    ]
+    _, series, _, _, marks = drawn[0]
     assert series == {name: [(1, 5.0), (2, 4.0)] for name in ("a", "late", "none", "b")}
     assert marks == {"L_inv joins at full weight after epoch 1": 1}, "of a; that of `late` is not reached, `none` has no ramp"
-    assert drawn[1][0] == {"r": [(1, 1.4)]}, "a loss of another kind is beside no other"
+    assert drawn[1][1] == {"r": [(1, 1.4)]}, "a loss of another kind is beside no other"
 
 
 def test_a_measure_that_equals_another_in_every_graph_is_drawn_once(drawn):
     section = {"experiments": ["a"], "loaded": {"a": {"stages": [1, 2]}}}
     values = {"same_class_share": (0.5, 0.6), "neighbour_quality": (0.5, 0.6), "mutual_share": (0.5, 0.7)}
     rows = [Number("a", 0, stage + 1, "graph", name, v) for name, own in values.items() for stage, v in enumerate(own)]
-    assert report.graph_plots(section, Numbers(rows)) == ["same-class share of edges", "share of mutual edges"]
+    assert report.graph_plots(section, Numbers(rows)) == ["Same-class share of edges", "Share of mutual edges"]
 
 
 @pytest.mark.parametrize("count", [2, 13])
 def test_names_of_curves_hide_none(count, monkeypatch):
     figures, save = [], Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *rest, **options: (figures.append(self), save(self, *rest, **options)))
-    line_plot({f"experiment-{i}": [(0, i), (1, i)] for i in range(count)}, "epoch", "loss", {"a mark": 0.5})
+    line_plot("Losses", {f"experiment-{i}": [(0, i), (1, i)] for i in range(count)}, "epoch", "loss", {"a mark": 0.5})
     (figure,) = figures
     legend, axes = figure.legends[0].get_window_extent(), figure.axes[0].get_tightbbox()
     assert len(figure.legends[0].get_texts()) == count + 1
@@ -68,5 +71,6 @@ def test_scores_by_class_have_n_and_an_interval():
     rows = report.class_accuracies(["cat", "dog", "none"], [[36, 1, 0], [5, 35, 0], [0, 0, 0]])
     low, high = binomtest(36, 37).proportion_ci(method="wilson")
     key = "accuracy in % [95 % interval]"
-    assert rows[0] == {"class": "cat", "n": 37, "right": 36, key: f"97 [{100 * low:.0f}, {100 * high:.0f}]"}
-    assert rows[1]["n"] == 40 and rows[1][key].startswith("88 [") and rows[2] == {"class": "none", "n": 0, "right": 0, key: None}
+    assert rows[0] == {"class": "cat", "right of n": "36 of 37", key: f"97.3 [{100 * low:.1f}, {100 * high:.1f}]"}
+    assert rows[1]["right of n"] == "35 of 40" and rows[1][key].startswith("87.5 [")
+    assert rows[2] == {"class": "none", "right of n": "0 of 0", key: None}

@@ -60,7 +60,10 @@ def test_what_cannot_be_made_is_listed_and_all_else_is_made(reported):
     assert {row["source"] for row in rows if not row["not_made"]} == {"graph", "knn", "linear", "training"}
     assert json.loads((reported.folder / METRICS).read_text())["metrics"] == {}
     assert json.loads((reported.folder / RUN / "figures/scores.json").read_text())["data"] == ["knn", "linear"]
-    assert Image.open(reported.folder / FIGURE).size == (240, 60) and pages["report.html"].count("<figcaption>") == 2
+    assert (
+        Image.open(reported.folder / FIGURE).size == (240, 60)
+        and pages["report.html"].count(": smoke-invp, seed 0</figcaption>") == 2
+    )
     log = reported.folder / "results/logs/evaluate/smoke-invp-seed-0-too-few-stage-2.log"
     assert "not made: no test image has 200 others" in log.read_text()
 

@@ -39,6 +39,8 @@ def test_from_nothing_to_the_report(finished):
     assert "smoke-invp" in page and page.count("explorer.html") == 2
     assert broken_links(pages / "report.html") == broken_links(pages / "comparison.html") == []
     assert f"report: {PAGES}/report.html\n" in printed
+    index = finished.folder / "results/index.html"
+    assert "all studies: results/index.html" in printed and "smoke/report.html" in index.read_text() and broken_links(index) == []
     graph = read_table(results / "smoke-invp/seed-0/graph/stage-2/knn.arrow")
     assert graph.column_names == ["index", "neighbours", "similarities", "position"] and graph.num_rows == 1437
     assert (results / "smoke-invp/seed-0/explorer.html").stat().st_size > 10_000
@@ -195,12 +197,13 @@ def test_every_rule_has_log_benchmark_threads_resources_and_names(root):
                 assert f"\n    {key}:" in text, f"{name} in {path.name} has no {key}"
 
 
-def test_snakemakes_own_report_holds_summary_and_figures(finished, tmp_path):
+def test_snakemakes_own_report_holds_summary_pages_and_figures(finished, tmp_path):
     project = finished.copy(tmp_path / "project")
     project.snakemake("--report", "made.zip")
     with zipfile.ZipFile(project.folder / "made.zip") as archive:
         names = archive.namelist()
-    assert any(name.endswith("summary.csv") for name in names) and any(name.endswith("training-curves.png") for name in names)
+    for wanted in ("summary.csv", "report.html", "comparison.html", "explorer.html", "training-curves.png"):
+        assert any(name.endswith(wanted) for name in names), wanted
 
 
 def test_names_with_capitals_and_underscores_make_files_of_these_names(new_project):

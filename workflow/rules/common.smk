@@ -18,6 +18,7 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
 # Jobs run the Python that runs Snakemake, activated or not, on this machine and on a cluster's nodes.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]))
 
+from invp.pages.index import write_index
 from invp.plumbing.config import data_root
 from invp.plumbing.experiments import experiment_names, load_study
 from invp.plumbing.errors import UserError
@@ -236,6 +237,12 @@ def show_summary():
         print(Path(f"{PAGES}/summary.txt").read_text(), end="")
     if is_up_to_date(f"{PAGES}/report.html"):
         print(f"report: {PAGES}/report.html")
+
+
+def renew_index():
+    """Writes the page over all studies anew after every run, since it is no rule's: no run is asked for by it, and none makes it stale."""
+    if any(Path("results").glob("studies/*/report.json")):
+        print(f"all studies: {write_index(Path('results'))}")
 
 
 def share_of_machine(w):

@@ -31,7 +31,12 @@ rule explorer:
     input:
         unpack(explorer_inputs),
     output:
-        page=f"{RUN}/explorer.html",
+        page=report(
+            f"{RUN}/explorer.html",
+            caption="../report/explorer.rst",
+            category="{experiment}",
+            labels={"seed": "{seed}", "figure": "neighbour graphs to look at"},
+        ),
         record=f"{RUN}/explorer.record.json",
     log:
         "results/logs/explorer/{experiment}-seed-{seed}.log",

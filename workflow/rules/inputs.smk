@@ -111,3 +111,14 @@ def figure_inputs(w):
     for split in ("train", "test") if {"features", "objective", "encoder"} & set(needs) else ("train",):
         files[f"dataset_{split}"] = manifest(experiment["dataset_id"], split)
     return files
+
+
+def pictured():
+    """The graphs on the report's first screen: maps before and after training, the walks after it, and the images of both."""
+    found = MEMO(canonical_json(["pictured", STUDY_DIGEST]), lambda: load_plugin("steps", "report").pictured(STUDY))
+    if not found:
+        return {}
+    folders = [f"{RUN}/graph/stage-{stage}".format(experiment=name, seed=SEEDS[0]) for name, stage in found]
+    walks = [f"{folders[-1]}/{name}.arrow" for name in ("knn", "positives")]
+    images = manifest(EXPERIMENTS[found[-1][0]]["dataset_id"], "train")
+    return {"maps": [f"{folder}/knn.arrow" for folder in folders], "walks": walks, "images": images}

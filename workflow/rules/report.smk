@@ -66,6 +66,7 @@ rule summary:
 
 rule report:
     input:
+        **pictured(),
         published=in_folder_or_package("config/published.yaml"),
         csv=rules.summary.output.csv,
         markdown=rules.summary.output.markdown,
@@ -76,8 +77,11 @@ rule report:
         checkpoints=[f"{path.rsplit('/', 1)[0]}/record.json" for path in checkpoints()],
         figures=figure_files(),
     output:
-        page=f"{PAGES}/report.html",
-        comparison=f"{PAGES}/comparison.html",
+        page=report(f"{PAGES}/report.html", caption="../report/report.rst", category="Pages", labels={"page": "report"}),
+        comparison=report(
+            f"{PAGES}/comparison.html", caption="../report/comparison.rst", category="Pages", labels={"page": "comparison"}
+        ),
+        overview=f"{PAGES}/report.json",
         record=f"{PAGES}/report.record.json",
     log:
         f"results/logs/report/{STUDY['study']}.log",
@@ -94,5 +98,6 @@ rule report:
         inputs=inputs,
     shell:
         "python -m invp report --section {params.section:q} --code {params.code} --input {params.inputs}"
-        " --output page={output.page} comparison={output.comparison} record={output.record}"
+        " --output page={output.page} comparison={output.comparison} overview={output.overview}"
+        " record={output.record}"
         " --keep-log {log} --attempt {resources.attempt} > {log} 2>&1"
