@@ -32,6 +32,7 @@ rule explorer:
         unpack(explorer_inputs),
     output:
         page=f"{RUN}/explorer.html",
+        map=f"{RUN}/map.arrow",
         record=f"{RUN}/explorer.record.json",
     log:
         "results/logs/explorer/{experiment}-seed-{seed}.log",
@@ -49,5 +50,5 @@ rule explorer:
         inputs=inputs,
     shell:
         "python -m invp explorer --section {params.section:q} --code {params.code} --input {params.inputs}"
-        " --output page={output.page} record={output.record}"
+        " --output page={output.page} map={output.map} record={output.record}"
         " --keep-log {log} --attempt {resources.attempt} > {log} 2>&1"
