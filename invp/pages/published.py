@@ -8,7 +8,7 @@ from invp.core.significance import decimals_of_share
 from invp.pages.numbers import Estimate, estimate_of, last_stage, share_text
 from invp.pages.tables import Table
 
-# Of every published row here that has no architecture of its own.
+# Of every published row that has no architecture of its own, in a table that says nothing else under `pretraining`.
 PRETRAINING = {"data": "imagenet", "encoder": "resnet50"}
 # The columns that are no measurements.
 DESCRIPTIVE = ("architecture", "params_millions", "epochs", "pretraining_set", "network")
@@ -108,9 +108,10 @@ def our_row(table: dict, name: str, experiment: dict, metrics: list[dict]) -> Ro
     row = Row(name, described, {}, ours=True, measured=measured)
     published = compared_row(table, experiment) if epochs else None  # nobody has published an untrained network
     published_epochs = published.get("epochs", table.get("epochs")) if published else None
-    if data != PRETRAINING["data"]:
+    pretraining = table.get("pretraining", PRETRAINING)
+    if data != pretraining["data"]:
         row.differs_in.append(f"pretrained on {data}")
-    if encoder != PRETRAINING["encoder"]:
+    if encoder != pretraining["encoder"]:
         row.differs_in.append(f"network {encoder}")
     if published_epochs and epochs != published_epochs:
         row.differs_in.append(f"{epochs} epochs, not {published_epochs}")

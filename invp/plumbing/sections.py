@@ -19,8 +19,23 @@ DECODERS = ("pillow", "torchcodec")
 class Head:
     """The projection from features to the embedding that the objective compares."""
 
-    kind: str = option("linear", "mlp: one hidden layer of as many units as features; none: the features themselves", choices=HEADS)
+    kind: str = option(
+        "linear",
+        "mlp: one hidden layer of as many units as features, or what the options below say; none: the features themselves",
+        choices=HEADS,
+    )
     dimensions: int = option(128, "D of the embedding", least=1)
+    layers: int = option(2, "of mlp: linear layers", least=2, later=True)
+    hidden: int = option(0, "of mlp: units of each hidden layer; 0: as many as features", least=0, later=True)
+    norm: str = option("none", "of mlp: normalisation of hidden layers", choices=("none", "batch"), later=True)
+    last_norm: bool = option(False, "of mlp: batch normalisation of the embedding too, without weights of its own", later=True)
+    activation: str = option("relu", "of mlp: between two layers", choices=("relu", "gelu"), later=True)
+
+    def __post_init__(self) -> None:
+        for declared in fields(self):
+            value = getattr(self, declared.name)
+            if self.kind != "mlp" and declared.name not in ("kind", "dimensions") and value != declared.default:
+                raise UserError(f"{declared.name} is {value!r}, which kind {self.kind} has no use for; valid with: mlp")
 
 
 @dataclass

@@ -35,7 +35,15 @@ def rows(content, **changes):
 
 
 def test_every_table_is_whole():
-    assert list(TABLES) == ["linear_classification", "semi_supervised", "transfer", "detection", "ablation", "mmselfsup"]
+    assert list(TABLES) == [
+        "linear_classification",
+        "semi_supervised",
+        "transfer",
+        "detection",
+        "ablation",
+        "mmselfsup",
+        "cifar10_transformers",
+    ]
     for table in TABLES.values():
         assert all(len(row) == len(table["columns"]) for row in table["rows"])
         assert set(table["measured"]) <= set(table["columns"]) and table["columns"][0] == "method"
@@ -188,3 +196,14 @@ def test_as_a_table_and_as_csv():
         and lines[-1]["deviation"] == pytest.approx(0.5**0.5)
     )
     assert lines[-1]["difference"] == pytest.approx(0.3) and set(lines[-1]) == set(published.CSV_HEADER)
+
+
+def test_a_table_may_be_of_another_pretraining():
+    values = metrics("semi_supervised", {"top1": 88.0, "top5": 99.0}, data="cifar10", stage=400, share=1.0)
+    values["protocol"]["test_images"] = 10000
+    own = {"objective_options": {"name": "mae"}, "encoder": "vit_tiny", "dataset": "cifar10", "stages": [400]}
+    row = rows([values], **own)["cifar10_transformers"]
+    assert row.minus_published == {"fine_tuned": pytest.approx(-1.77)} and row.differs_in == ["400 epochs, not 2000"]
+    del own["encoder"], own["dataset"]
+    differs = rows([values], **own)["cifar10_transformers"].differs_in
+    assert differs == ["pretrained on imagenet", "network resnet50", "400 epochs, not 2000"]
