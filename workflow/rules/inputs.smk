@@ -119,4 +119,8 @@ def pictured():
     folders = [f"{RUN}/graph/stage-{stage}".format(experiment=name, seed=SEEDS[0]) for name, stage in found]
     walks = [f"{folders[-1]}/{name}.arrow" for name in ("knn", "positives")]
     images = manifest(EXPERIMENTS[found[-1][0]]["dataset_id"], "train")
-    return {"maps": [f"{folder}/knn.arrow" for folder in folders], "walks": walks, "images": images}
+    if "map" in rules.explorer.output.keys():
+        maps = [f"{RUN}/map.arrow".format(experiment=name, seed=SEEDS[0]) for name, _ in found]
+    else:
+        maps = [f"{folder}/knn.arrow" for folder in folders]
+    return {"maps": maps, "walks": walks, "images": images}
