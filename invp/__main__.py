@@ -8,19 +8,18 @@ import os
 import sys
 import time
 from contextlib import nullcontext
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from invp import __version__
+from invp.plumbing.commands import command_names, parsers_of, unknown
 from invp.plumbing.errors import AGAIN, Stopped, UserError
-from invp.plumbing.plugins import PACKAGE, load_plugin, plugin_names, uses_gpu
+from invp.plumbing.plugins import load_plugin, uses_gpu
+from invp.plumbing.terminal import RED, styled
 
 if TYPE_CHECKING:
     from invp.plumbing.jobs import Job
 
-DESCRIPTION = "Invariance Propagation: the steps of the workflow, and ways to look at its results."
 STEP_HELP = """A step sees its section (JSON), its inputs and its outputs, and nothing else. Snakemake calls it; `snakemake -n -p` shows
 the whole command, and every record.json keeps it."""
 # What to do about an error of the file system.
@@ -52,56 +51,19 @@ def _pair(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _commands() -> dict[str, tuple[str, str]]:
-    """Command -> (steps or tools, name of the file); a tool in `inspect_graph.py` is the command `inspect graph`."""
-    names = {name: ("steps", name) for name in plugin_names("steps")}
-    return names | {name.replace("_", " "): ("tools", name) for name in plugin_names("tools")}
-
-
-def _summary_of(kind: str, name: str) -> str:
-    """The first line of a command's docstring, read without importing it: --help is quick."""
-    with open(PACKAGE / kind / f"{name}.py", encoding="utf-8") as file:
-        return file.readline().strip().strip('"').rstrip(".")
-
-
-def _program() -> str:
-    """How this was called, for what help and errors say: `invp`, or `python -m invp` where it is not installed."""
-    return "invp" if Path(sys.argv[0]).name == "invp" else "python -m invp"
-
-
-def _parser(commands: dict[str, tuple[str, str]]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The parser and those of its commands, still without their arguments; help has the workflow's steps apart."""
-    lines = {command: _summary_of(kind, name) for command, (kind, name) in commands.items()}
-    lines = {command: line[0].lower() + line[1:] for command, line in lines.items()}
-    steps = [f"  {command:20}  {lines[command]}" for command, (kind, _) in commands.items() if kind == "steps"]
-    parser = argparse.ArgumentParser(
-        prog=_program(),
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(["steps of the workflow, which Snakemake calls:", *steps]),
-    )
-    parser.add_argument("--version", action="version", version=f"invp {__version__}")
-    subparsers = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
-    own = {}
-    for command, (kind, _) in commands.items():
-        listed = {"help": lines[command]} if kind == "tools" else {}
-        own[command] = subparsers.add_parser(command, description=f"{lines[command][0].upper()}{lines[command][1:]}.", **listed)
-    return parser, own
-
-
 def _parsed(argv: list[str]) -> tuple[argparse.Namespace, str, ModuleType]:
     """The arguments, whether the command is of steps or tools, and its module: only the command's own file is imported."""
-    commands = _commands()
+    commands = command_names()
     if " ".join(argv[:2]) in commands:
         argv = [" ".join(argv[:2]), *argv[2:]]
-    parser, parsers = _parser(commands)
+    parser, parsers = parsers_of(commands)
     given = argv[0] if argv else ""
     if not given:
         parser.print_help()
         raise SystemExit(0)
     if given not in commands:
         if not given.startswith("-"):
-            raise UserError(_unknown(" ".join(argv[:2]), commands))
+            raise UserError(unknown(" ".join(argv[:2]), commands))
         parser.parse_args(argv)
         parser.error("a command is missing")
     (kind, name), own = commands[given], parsers[given]
@@ -116,16 +78,13 @@ def _parsed(argv: list[str]) -> tuple[argparse.Namespace, str, ModuleType]:
         own.add_argument("--attempt", type=int, default=1, help="the number of this try (default: 1)")
     if hasattr(module, "add_arguments"):
         module.add_arguments(own)
-    return parser.parse_args(argv), kind, module
-
-
-def _unknown(given: str, commands: dict[str, tuple[str, str]]) -> str:
-    """What to say of a command that there is not: those that it may have been meant to be."""
-    first = given.split()[0]
-    near = [command for command in commands if command.split()[0] == first]
-    near = near or get_close_matches(given, commands, n=3) or get_close_matches(first, commands, n=3)
-    meant = f"did you mean {' or '.join(near)}?" if near else f"`{_program()} --help` lists them"
-    return f"there is no command {given if near and near[0].startswith(f'{first} ') else first}: {meant}"
+    if not getattr(module, "PASSES_ON", False):
+        return parser.parse_args(argv), kind, module
+    own.allow_abbrev = False  # what is not this command's own is another program's, word for word
+    if argv[1:2] and argv[1].startswith("-"):
+        argv.insert(1, "")  # without a STUDY: no value of an option behind it is taken for one
+    arguments, arguments.rest = parser.parse_known_args(argv)
+    return arguments, kind, module
 
 
 def _run_step(arguments: argparse.Namespace, step: ModuleType) -> int:
@@ -202,13 +161,21 @@ def _own_devices(step: ModuleType, section: dict, processes: int):
     return reserved(processes)
 
 
-def main() -> int:
-    """Runs the command of `sys.argv`; a user's mistake is one line and exit code 2."""
+def _answered() -> int:
+    """Runs the command of `sys.argv` and hands all that it printed on; its exit code."""
     try:
         arguments, kind, module = _parsed(sys.argv[1:])
         return (_run_step(arguments, module) if kind == "steps" else module.run(arguments)) or 0
+    finally:
+        sys.stdout.flush()  # here, where a reader who has left is no surprise, and not when Python ends
+
+
+def main() -> int:
+    """Runs the command of `sys.argv`; a user's mistake is one line and exit code 2."""
+    try:
+        return _answered()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{styled('error:', RED, sys.stderr)} {error}", file=sys.stderr)
         return 2
     except Stopped as stopped:
         from invp.plumbing.launch import STOPPED
@@ -224,7 +191,7 @@ def main() -> int:
     except OSError as error:
         if error.errno not in MENDED:
             raise
-        print(f"error: {error}: {MENDED[error.errno]}, {AGAIN}", file=sys.stderr)
+        print(f"{styled('error:', RED, sys.stderr)} {error}: {MENDED[error.errno]}, {AGAIN}", file=sys.stderr)
         return 2
 
 

@@ -126,9 +126,21 @@ def test_every_step_has_a_rule_of_its_name():
     assert sorted(re.findall(r"^rule (\w+):", rules, re.MULTILINE)) == plugin_names("steps")
 
 
+def test_what_a_finished_stage_gives_comes_before_the_next_training():
+    """With fewer cores than trainings, graphs, evaluations and explorers would wait for hours; a rule of `use rule` has its parent's."""
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    priorities = {
+        name: re.search(r"^    priority: (\d+)", body, re.M)
+        for name, body in re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", rules, re.M)
+    }
+    assert sorted(priorities) == plugin_names("steps")
+    assert priorities.pop("pretrain")[1] == "0"
+    assert {name: match and match[1] for name, match in priorities.items()} == dict.fromkeys(priorities, "1")
+
+
 def test_help_is_quick_because_it_imports_no_library():
     code = "import sys; sys.argv = ['invp', '--help']\ntry:\n import runpy; runpy.run_module('invp', run_name='__main__')\nexcept SystemExit: pass\n"
-    code += "print(sorted({'torch', 'numpy', 'pyarrow', 'omegaconf'} & set(sys.modules)))"
+    code += "print(sorted({'torch', 'numpy', 'pyarrow', 'omegaconf', 'shtab', 'rich', 'snakemake'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from torchvision import transforms
 from torchvision.transforms.v2 import functional as V
 
 from invp.data import batches as batches_module
+from invp.data import decode as decode_module
 from invp.data.augment import Augment
 from invp.data.batches import epoch_order, eval_batches, overlapped, train_batches
 from invp.data.decode import central_crop, crop_box, crop_draws, crops_on_device, pixels, random_crops
@@ -136,10 +138,10 @@ def test_torchcodec_gives_the_crops_that_pillow_gives(tmp_path):
         smooth = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((120, 90 + i), Image.Resampling.BICUBIC)
         smooth.save(folder / f"{i}.{'png' if i == 3 else 'jpg'}", **({} if i == 3 else {"quality": 95}))
     shards = prepared("image_folder", tmp_path / "data", tmp_path / "out", folder="pets")
-    index, key = torch.arange(6), (0, 1, 0)
+    index = torch.arange(6)
     augment = Augment(Augmentation(size=32, decoder="torchcodec"))
-    ours = crops_on_device(shards, index, augment, key, CPU).float()
-    draws = crop_draws(index, key)
+    ours = crops_on_device(shards, index, [augment], (0, 1), CPU)[0].float()
+    draws = crop_draws(index, (0, 1, 0))
     others = torch.stack([random_crops(shards, i, [augment], [draws[i]])[0] for i in range(6)]).float()
     assert ours.shape == (6, 3, 32, 32) and (ours - others).abs().mean() < 1
     assert (ours - others[[1, 2, 3, 4, 5, 0]]).abs().mean() > 10, "each image has its own crop"
@@ -154,7 +156,7 @@ def test_a_missing_decoder_is_named(photographs, tmp_path, monkeypatch):
     shards = prepared("image_folder", photographs, tmp_path / "out", folder="pets")
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     with pytest.raises(UserError, match="pip install torchcodec"):
-        crops_on_device(shards, torch.arange(2), Augment(Augmentation(size=16)), (0, 1, 0), CPU)
+        crops_on_device(shards, torch.arange(2), [Augment(Augmentation(size=16))], (0, 1), CPU)
 
 
 @pytest.mark.parametrize("kind", ["pixels", "photographs"])
@@ -343,6 +345,37 @@ def test_every_reader_of_photographs_decodes_them_once_for_all_views_in_as_many_
     threads.clear()
     list(eval_batches(shards, size=16, batch_size=5, device=CPU, mean=[0.5] * 3, std=[0.5] * 3, workers=3))
     assert len(threads) == 3
+
+
+@pytest.mark.parametrize("decoder", ["pillow", "torchcodec"])
+def test_a_photograph_is_decoded_once_for_views_of_all_kinds(decoder, tmp_path, monkeypatch):
+    """DINO's at 224 pixels, in small: large and small crops of each photograph."""
+    folder, rng, decoded = tmp_path / "data" / "pets" / "train" / "cat", np.random.default_rng(0), []
+    folder.mkdir(parents=True)
+    for i in range(6):
+        small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        small.resize((90 + i, 80), Image.Resampling.BICUBIC).save(folder / f"{i}.jpg", quality=95)
+    shards = prepared("image_folder", tmp_path / "data", tmp_path / "out", folder="pets")
+    kinds = [Augmentation(size=24, crop_scale=[0.4, 1.0], decoder=decoder)] * 2
+    kinds += [Augmentation(size=8, crop_scale=[0.05, 0.4], decoder=decoder, solarize=0.2)] * 4
+
+    def decode_jpeg(contents, device):  # in the place of torchcodec's
+        decoded.extend(contents)
+        return [torch.from_numpy(pixels(content)).permute(2, 0, 1) for content in contents]
+
+    def counted(content, *reduction):
+        decoded.append(content)
+        return pixels(content, *reduction)
+
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", SimpleNamespace(decode_jpeg=decode_jpeg))
+    monkeypatch.setattr(decode_module, "pixels", counted)
+    batches = list(
+        train_batches(shards, order=torch.arange(6), batch_size=3, augmentations=[Augment(kind) for kind in kinds], **ALONE)
+    )
+    assert sorted(decoded) == sorted(shards.encoded(number) for number in range(6))
+    views = batches[1][2]
+    assert [view.shape[-1] for view in views] == [24, 24, 8, 8, 8, 8]
+    assert len({tuple(view.mean((1, 2, 3)).tolist()) for view in views}) == 6, "each has its own crops"
 
 
 def test_a_reader_that_stops_waits_for_nobody():

@@ -114,7 +114,7 @@ def test_photographs_decoded_on_the_device(device, tmp_path):
     options = plugin_options("datasets", {"name": "image_folder", "folder": "pets"}, "test")
     prepare.write_split(options, "train", tmp_path / "data", tmp_path / "out", 1)
     shards, augment = Shards(tmp_path / "out"), Augment(Augmentation(size=32, decoder="torchcodec"))
-    found = crops_on_device(shards, torch.arange(4), augment, (0, 1, 0), torch.device(device))
+    found = crops_on_device(shards, torch.arange(4), [augment], (0, 1), torch.device(device))[0]
     assert found.device.type == device
     draws = crop_draws(torch.arange(4), (0, 1, 0))
     others = torch.stack([random_crops(shards, i, [augment], [draws[i]])[0] for i in range(4)]).float()

@@ -61,7 +61,7 @@ def test_constants_of_a_file_are_those_of_the_module():
     for kind in KINDS:
         for name in plugin_names(kind):
             plugin, found = load_plugin(kind, name), constants(kind, name)
-            for constant in ("NEEDS", "MULTI_LABEL", "UNLABELLED", "VALIDATION", "GPU", "SPLITS"):
+            for constant in ("NEEDS", "MULTI_LABEL", "MASKS", "UNLABELLED", "VALIDATION", "GPU", "SPLITS"):
                 assert found.get(constant, "none") == getattr(plugin, constant, "none"), (kind, name, constant)
 
 

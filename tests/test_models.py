@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 import torchvision
@@ -199,3 +202,20 @@ def test_what_was_trained_on_lightness_is_given_lightness_wherever_it_is_loaded(
     images = torch.randn(2, 3, 8, 8)
     assert torch.equal(loaded(images), objective.encoder(images))
     assert torch.equal(loaded.pixels(images), objective.encoder.pixels(images))
+
+
+def test_an_encoder_does_without_torchs_compiler_which_region_pooling_gets_when_it_asks():
+    """In a fresh process; the compiler takes longer to import than all else of torchvision."""
+    program = """
+import sys
+from invp.models.encoders import build_encoder
+
+options = {"name": "resnet18", "norm": "batch", "stem": "auto", "width": 16, "blocks": 1, "zero_init_residual": True, "input": "rgb"}
+build_encoder(options, 32)
+assert "torchvision" in sys.modules and "torch._dynamo" not in sys.modules
+from torchvision.ops import roi_align
+
+assert roi_align.__globals__["is_compile_supported"]("cpu") in (True, False)
+assert "torch._dynamo.eval_frame" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -121,5 +121,28 @@ def test_given_weights_are_looked_for(content, words, folder):
 @pytest.mark.parametrize("name", plugin_names("datasets"))
 def test_sets_of_boxes_say_so(name):
     plugin = load_plugin("datasets", name)
-    boxes = "voc" in name or name in ("scenes", "coco", "sbd")
+    boxes = "voc" in name or name in ("scenes", "coco", "sbd", "image_masks")
     assert getattr(plugin, "MULTI_LABEL", False) == boxes
+
+
+def test_sets_with_masks_say_so_and_others_are_refused_when_the_study_is_read(folder):
+    """Before any training; a set that is made of another has the masks of that."""
+    with_masks = [name for name in plugin_names("datasets") if needs.has_masks({"name": name})]
+    assert with_masks == ["image_masks", "sbd", "scenes", "voc2012_segmentation"]
+    words = f"own.yaml: evaluations.pixels: segmentation needs the class of each pixel, and data set 'digits' has no masks; valid: {', '.join(with_masks)}"
+    with pytest.raises(UserError, match=words):
+        study(folder, "evaluations: {pixels: {name: segmentation}}")
+    corrupted = "{name: corrupted, of: {name: SET}, corruption: contrast, severity: 1}"
+    with pytest.raises(UserError, match="data set 'corrupted' has no masks"):
+        study(folder, f"evaluations: {{segmentation: {{dataset: {corrupted.replace('SET', 'coil20')}}}}}")
+    study(folder, f"evaluations: {{segmentation: {{dataset: {corrupted.replace('SET', 'scenes')}}}}}")
+
+
+def test_a_figure_of_an_evaluation_that_is_not_there_is_refused_when_the_study_is_read(folder):
+    text = "evaluations: {pixels: {name: segmentation, dataset: {name: scenes}, pictures: NUMBER}}\nfigures: {segmentation: {}}"
+    study(folder, text.replace("NUMBER", "1"))
+    for wrong in (text.replace("NUMBER", "0"), "figures: {segmentation: {}}"):
+        with pytest.raises(
+            UserError, match="figures.segmentation shows pictures that the evaluation segmentation keeps, and there is none"
+        ):
+            study(folder, wrong)

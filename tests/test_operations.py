@@ -6,10 +6,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from invp.models.encoders import build_encoder
 from invp.models.heads import build_head
-from invp.plumbing.config import plugin_options
+from invp.plumbing.config import plugin_options, structured
 from invp.plumbing.experiments import load
 from invp.plumbing.files import canonical_json
 from invp.plumbing.plugins import constants, plugin_names
+from invp.plumbing.sections import Encoder
 from invp.steps import pretrain
 from invp.tools import _estimates, _operations
 from invp.tools._operations import operations_of
@@ -23,6 +24,8 @@ def section(objective: str, **options) -> dict:
     loaded["objective"] = plugin_options("objectives", {"name": objective, **options}, "test")
     kind = constants("objectives", objective).get("INPUT", "rgb")
     loaded["encoder"] |= {"width": 16, "input": kind, "norm": "group" if objective == "cpc" else "batch"}
+    if objective == "mae":
+        loaded["encoder"] = structured(Encoder, {"name": "vit_tiny", "patch": 4, "depth": 2}, "test")
     loaded["augmentation"]["size"] = 24
     loaded["head"] = {"kind": "mlp" if constants("objectives", objective).get("HEAD", True) else "none", "dimensions": D}
     return {**pretrain.section({"loaded": {"one": loaded}}, experiment="one", seed=0, stage=2), "graph_stages": []}

@@ -1,5 +1,6 @@
 """What a study would cost: against numbers worked out by hand, and measured ones where there are any."""
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -74,7 +75,8 @@ def test_without_a_gpu_a_plan_reckons_with_the_cores(monkeypatch, capsys):
     monkeypatch.setattr(
         _estimates.Estimator, "_pretrain", lambda self, job, made: (operations / self.machine.operations, 1e6, "assumed")
     )
-    plan.totals(Path("study.yaml"), None, ROOT / "profiles/local")
+    monkeypatch.setattr(plan, "study_file", Path)
+    plan.run(argparse.Namespace(study="study.yaml", data_root=None, profile=ROOT / "profiles/local"))
     words = capsys.readouterr().out
     seconds = 36 + 2 * _estimates.LOCAL_START
     assert f"3 jobs, 7 MB on disk, about {plan.duration(seconds / 3600)} on this machine (2 cores, no GPU)." in words

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from invp.plumbing.config import plugin_options, structured
+from invp.plumbing.encoder_options import encoder_section
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import load
 from invp.plumbing.files import canonical_json
 from invp.plumbing.plugins import constants, plugin_names
 from invp.plumbing.provenance import code_digest, step_modules
-from invp.plumbing.sections import Training
+from invp.plumbing.sections import Encoder, Training
 from invp.steps import pretrain
 from invp.training.checkpoint import load_checkpoint
 from invp.training.distributed import Group
@@ -42,6 +43,9 @@ SMALL = {
     "moco": {"num_keys": 300, "momentum": 0.99, "temperature": 0.2},
     # Batch normalisation has the statistics of one process.
     "nnclr": {"num_rows": 300, "hidden": 64, "batch_norm": False},
+    "mae": {"decoder_width": 24, "decoder_depth": 1, "decoder_heads": 2},
+    "dino": {"num_prototypes": 30, "num_small": 1, "momentum": 0.9, "patch_weight": 0.5, "koleo": 0.1, "teacher_temperature": 0.06},
+    "moco_v3": {"hidden": 64, "batch_norm": False, "last_norm": False},
     "msf": {"num_keys": 300, "hidden": 64, "norm_group": 16},
     "relational": {"num_keys": 300, "momentum": 0.99},
     "pcl": {"num_keys": 300, "momentum": 0.99, "num_clusters": [10, 20], "warmup_epochs": 1},
@@ -63,10 +67,19 @@ SMALL = {
 SIZES = {"cpc": 12, "relative_location": 24, "jigsaw": 24}
 
 
-def encoder_input(objective: str) -> dict:
-    """What an encoder must see for the objective; of two networks, each has the whole width, which group normalisation divides."""
+TRANSFORMERS = ("dino", "mae")  # objectives that are tried with one
+
+
+def small_encoder(objective: str, **options) -> dict:
+    """All options of the smallest encoder for the objective; of two networks, each has the whole width, which group normalisation divides.
+
+    Options of a ResNet are not a transformer's.
+    """
+    if objective in TRANSFORMERS:
+        return structured(Encoder, {"name": "vit_tiny", "token_width": 24, "depth": 2, "patch": 2}, "test")
     kind = constants("objectives", objective).get("INPUT", "rgb")
-    return {"input": kind, "width_share": 1.0 if kind == "l+ab" else 0.5}
+    own = {"name": "resnet_small", "width": 8, "input": kind, "width_share": 1.0 if kind == "l+ab" else 0.5}
+    return encoder_section(structured(Encoder, own | options, "test"))
 
 
 def pretrain_section(loaded: dict, seed: int, stage: int) -> dict:
@@ -77,7 +90,7 @@ def experiment(objective="invp", norm="batch", **options) -> dict:
     loaded = load(ROOT / "config" / "experiments" / "digits-invp.yaml")
     values = {"name": objective, **SMALL.get(objective, {}), **options}
     loaded["objective"] = plugin_options("objectives", values, "test")
-    loaded["encoder"] |= {"width": 8, "norm": norm, **encoder_input(objective)}
+    loaded["encoder"] = small_encoder(objective, norm=norm)
     loaded["head"]["dimensions"] = 32
     if not constants("objectives", objective).get("HEAD", True):
         loaded["head"]["kind"] = "none"

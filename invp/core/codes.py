@@ -1,6 +1,6 @@
 """Balanced assignments of a batch to prototypes, and the loss of predicting them from other views.
 
-B images, K prototypes, V views, A views that have codes.
+B images, K prototypes, L patches of an image, V views, A views that have codes.
 """
 
 import torch
@@ -29,3 +29,12 @@ def swapped_prediction(scores: Tensor, codes: Tensor, temperature: float) -> Ten
     terms = torch.einsum("abk,vbk->av", codes, log_p) / scores.shape[1]
     others = 1 - torch.eye(*terms.shape, dtype=terms.dtype, device=terms.device)
     return -(terms * others).sum() / others.sum()
+
+
+def hidden_prediction(scores: Tensor, codes: Tensor, hidden: Tensor, temperature: float) -> Tensor:
+    """The mean over images of the mean over their hidden patches of - sum_k q_k log softmax(s / tau)_k, from scores and codes BxLxK.
+
+    `hidden` (BxL) says which patches count; an image without any counts as 0. Source: Zhou et al., ICLR 2022 (iBOT), equation 3.
+    """
+    entropies = -(codes * (scores / temperature).log_softmax(2)).sum(2)
+    return ((entropies * hidden).sum(1) / hidden.sum(1).clamp(min=1)).mean()

@@ -23,8 +23,8 @@ def same_class_share(neighbours: NDArray, labels: NDArray) -> float:
 
 
 def in_degree(neighbours: NDArray) -> NDArray:
-    """How many nodes each node is a neighbour of: N."""
-    return np.bincount(neighbours.ravel(), minlength=len(neighbours))
+    """How many nodes each node is a neighbour of: N. A number below 0 is no neighbour."""
+    return np.bincount(neighbours[neighbours >= 0], minlength=len(neighbours))
 
 
 def skewness(values: NDArray) -> float:
@@ -63,6 +63,33 @@ def class_confusion(neighbours: NDArray, labels: NDArray, num_classes: int) -> N
     pairs = np.repeat(labels, neighbours.shape[1]) * num_classes + labels[neighbours].ravel()
     counts = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
     return counts / np.maximum(counts.sum(1, keepdims=True), 1)
+
+
+def class_votes(neighbours: NDArray, labels: NDArray, num_classes: int) -> tuple[NDArray, NDArray, NDArray]:
+    """For which class most of each node's neighbours are, their share, and the share of the node's own class: N each.
+
+    Shares are of the neighbours that there are (number 0 or more) and have a label (0 or more); without one the class is -1 and the share
+    NaN, as is that of a node's own class if it has none. Of classes with as many neighbours the first one is taken.
+    """
+    near = np.where(neighbours >= 0, labels[neighbours], -1)
+    nodes = np.repeat(np.arange(len(near)), near.shape[1])[near.ravel() >= 0]
+    pairs, counts = np.unique(nodes * num_classes + near[near >= 0], return_counts=True)
+    total = np.bincount(nodes, minlength=len(near)).astype(np.float64)
+    order = np.lexsort((-(pairs % num_classes), counts, pairs // num_classes))  # of each node the winner comes last
+    winner, most = np.full(len(near), -1), np.full(len(near), np.nan)
+    winner[pairs[order] // num_classes], most[pairs[order] // num_classes] = pairs[order] % num_classes, counts[order]
+    own = ((near == labels[:, None]) & (near >= 0)).sum(1).astype(np.float64)
+    own[(labels < 0) | (total == 0)] = np.nan
+    return winner, most / np.maximum(total, 1), own / np.maximum(total, 1)
+
+
+def outlier_ranks(similarities: NDArray) -> NDArray:
+    """The rank of each node's mean similarity to its neighbours (NxK), from 1 for the least: N. Of neighbours that were not found, -inf."""
+    found = np.isfinite(similarities) & (similarities > -2)
+    mean = np.where(found, similarities, 0).sum(1) / np.maximum(found.sum(1), 1)
+    ranks = np.empty(len(mean), np.int64)
+    ranks[np.argsort(mean, kind="stable")] = np.arange(1, len(mean) + 1)
+    return ranks
 
 
 def shares_by_kind(anchors: NDArray, same: NDArray, chosen: NDArray) -> tuple[float, float, int]:

@@ -1,4 +1,7 @@
-"""Patches of images: one of each cell of a grid, or all of a sliding window. B images, C channels, H x W pixels."""
+"""Patches of images: one of each cell of a grid, all of a sliding window, or all that tile it. B images, C channels, H x W pixels, L
+tiles."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -23,6 +26,20 @@ def grid_patches(images: Tensor, offsets: Tensor, share: float, side: int = 3) -
 def window_patches(images: Tensor, size: int, stride: int) -> Tensor:
     """All windows of `size` pixels a side, `stride` pixels apart: B x rows x columns x C x size x size."""
     return images.unfold(2, size, stride).unfold(3, size, stride).permute(0, 2, 3, 1, 4, 5)
+
+
+def patchify(images: Tensor, size: int) -> Tensor:
+    """Images BxCxHxW as the numbers of their patches of `size` pixels a side, row by row: BxLx(size size C), each by row, column, channel."""
+    count, channels, height, width = images.shape
+    parts = images.view(count, channels, height // size, size, width // size, size).permute(0, 2, 4, 3, 5, 1)
+    return parts.reshape(count, -1, size * size * channels)
+
+
+def unpatchify(patches: Tensor, size: int, channels: int = 3) -> Tensor:
+    """Square images BxCxHxH of the numbers of their patches: what `patchify` undoes."""
+    side = math.isqrt(patches.shape[1])
+    parts = patches.view(len(patches), side, side, size, size, channels).permute(0, 5, 1, 3, 2, 4)
+    return parts.reshape(len(patches), channels, side * size, side * size)
 
 
 def standardised(patches: Tensor) -> Tensor:

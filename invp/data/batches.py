@@ -62,7 +62,7 @@ def train_batches(
     inner = [Augment(own.after_crop()) for own in augmentations]
     if augmentations[0].options.decoder == "torchcodec":  # that of all views
         for step, index in batches:
-            crops = (crops_on_device(shards, index, own, (seed, epoch, view), device) for view, own in enumerate(augmentations))
+            crops = crops_on_device(shards, index, augmentations, (seed, epoch), device)
             yield step, index, [inner[view](each, (seed, epoch, step, view), rows, batch_size) for view, each in enumerate(crops)]
         return
 

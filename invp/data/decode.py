@@ -105,12 +105,31 @@ def _resized(image: np.ndarray, box: tuple[int, ...], size: int, mode: str) -> T
 
 
 def crops_on_device(
-    shards: Shards, index: Tensor, augmentation: Augment, key: tuple[int, int, int], device: torch.device
-) -> Tensor:
-    """The crops of random_crops, decoded by torchcodec on the device (nvJPEG on a GPU): uint8 Bx3xsizexsize there.
+    shards: Shards, index: Tensor, augmentations: list[Augment], key: tuple[int, int], device: torch.device
+) -> list[Tensor]:
+    """The crops of random_crops of the images `index` (B), decoded once by torchcodec on the device (nvJPEG on a GPU): of each view uint8
+    Bx3xsizexsize there. `key` is (seed, epoch).
 
     What is no JPEG, or is one that torchcodec cannot decode, is decoded by Pillow.
     """
+    images, views, found = _decoded_on_device(shards, index, device), [augmentation.options for augmentation in augmentations], []
+    draws = [crop_draws(index, (*key, view)) for view in range(len(views))]
+    for place, image in enumerate(images):
+        boxes = [
+            crop_box(*image.shape[1:], view.crop_scale, view.crop_ratio, own[place]) for view, own in zip(views, draws, strict=True)
+        ]
+        parts = [image[None, :, top : top + h, left : left + w].float() for top, left, h, w in boxes]
+        found.append(
+            [
+                F.interpolate(part, (view.size, view.size), mode=view.interpolation, antialias=True)[0]
+                for view, part in zip(views, parts, strict=True)
+            ]
+        )
+    return [torch.stack(crops).round_().clamp_(0, 255).to(torch.uint8) for crops in zip(*found, strict=True)]
+
+
+def _decoded_on_device(shards: Shards, index: Tensor, device: torch.device) -> list[Tensor]:
+    """The photographs, 3xHxW uint8 each; UserError without torchcodec."""
     try:
         from torchcodec.decoders import decode_jpeg
     except ImportError as error:
@@ -127,14 +146,10 @@ def crops_on_device(
                 images[i] = decode_jpeg(contents[i], device=device)
             except RuntimeError:
                 continue
-    options, crops = augmentation.options, []
-    for number, image, own in zip(index.tolist(), images, crop_draws(index, key), strict=True):
-        if image is None:
-            image = torch.from_numpy(np.array(shards.decoded(number))).permute(2, 0, 1).to(device)
-        top, left, h, w = crop_box(*image.shape[1:], options.crop_scale, options.crop_ratio, own)
-        part = image[None, :, top : top + h, left : left + w].float()
-        crops.append(F.interpolate(part, (options.size, options.size), mode=options.interpolation, antialias=True)[0])
-    return torch.stack(crops).round_().clamp_(0, 255).to(torch.uint8)
+    return [
+        torch.from_numpy(np.array(shards.decoded(number))).permute(2, 0, 1).to(device) if image is None else image
+        for number, image in zip(index.tolist(), images, strict=True)
+    ]
 
 
 def resized(images: Tensor, size: int) -> Tensor:

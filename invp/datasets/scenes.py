@@ -16,6 +16,7 @@ from invp.plumbing.options import option
 OPAQUE = 128  # of 255: a pixel belongs to a digit that covers half of it or more
 SPLITS = ("train", "test")
 MULTI_LABEL = True
+MASKS = True
 
 
 @dataclass

@@ -9,6 +9,7 @@ from invp.plumbing.options import option
 
 SPLITS = ("train", "test", "val")
 MULTI_LABEL = True
+MASKS = True
 
 
 @dataclass

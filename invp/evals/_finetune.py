@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from invp.data.augment import Augment
 from invp.data.batches import epoch_order, eval_batches, train_batches
 from invp.data.shards import Shards
 from invp.evals._inputs import EncoderInputs
+from invp.models.transformers import Transformer
+from invp.plumbing.encoder_options import VITS
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
 from invp.plumbing.progress import Progress
@@ -21,11 +23,12 @@ from invp.plumbing.sections import Augmentation
 
 @dataclass
 class Schedule:
-    """SGD over a number of steps or epochs."""
+    """SGD, or AdamW, over a number of steps or epochs."""
 
     epochs: int = option(30, "of the training, if steps is 0", least=1)
     steps: int = option(0, "of the training; 0: by epochs", least=0)
     batch_size: int = option(256, "images in a step; all, if there are fewer, which the protocol says", least=1)
+    optimizer: str = option("sgd", "adamw: biases, normalisations and positions do not decay", choices=("sgd", "adamw"), later=True)
     momentum: float = option(0.9, "of SGD", least=0, below=1)
     nesterov: bool = option(True, "Nesterov's momentum")
     schedule: str = option(
@@ -33,11 +36,39 @@ class Schedule:
     )
     drops: list[int] = option([], "epochs of multistep", least=0, rising=True)
     head_factor: float = option(1.0, "the classifier's rate in that of the encoder", above=0)
+    layer_decay: float = option(
+        1.0,
+        "of a transformer: the rate of a block in that of the block behind it, down to its patches",
+        above=0,
+        most=1,
+        later=True,
+    )
+    warmup_epochs: float = option(0.0, "epochs of a linear warm-up by step", least=0, later=True)
     norm_warmup: bool = option(
         False, "batch norms average faster at first: momentum max(10 / step, 0.1) in torch's sense (SimCLR, B.8)"
     )
     crop_scale: list[float] = option([0.08, 1.0], "a crop's share of the area", above=0, most=1, length=2, rising=True)
     flip: bool = option(True, "mirror half of the crops")
+
+    def __post_init__(self) -> None:
+        for declared in fields(self):
+            if self.optimizer == "adamw" and declared.name in ("momentum", "nesterov"):
+                if (value := getattr(self, declared.name)) != declared.default:
+                    raise UserError(f"{declared.name} is {value!r}, which optimizer adamw has no use for; valid with: sgd")
+
+    def said(self, rates: str) -> str:
+        """The optimiser in a protocol's words, with what it says of the rates."""
+        name = "AdamW, biases, normalisations and positions without decay" if self.optimizer == "adamw" else f"SGD{rates}"
+        layers = f", rates times {self.layer_decay:g} a block down" if self.layer_decay != 1 else ""
+        return name + layers + (f", {self.warmup_epochs:g} epochs of warm-up" if self.warmup_epochs else "")
+
+
+def check_encoder(config: Schedule, encoder: dict) -> None:
+    """UserError for rates by depth of an encoder that is no transformer."""
+    if config.layer_decay != 1 and encoder["name"] not in VITS:
+        raise UserError(
+            f"layer_decay is {config.layer_decay:g}, which {encoder['name']} has no use for; valid with: {', '.join(VITS)}"
+        )
 
 
 class Classifier(nn.Module):
@@ -86,7 +117,11 @@ def finetuned(
     targets = targets_of(shards).to(device)
     batch_size = min(config.batch_size, len(numbers))
     per_epoch = len(numbers) // batch_size
-    total = config.steps or config.epochs * per_epoch
+    total, warmup = config.steps or config.epochs * per_epoch, round(config.warmup_epochs * per_epoch)
+    if warmup >= total:
+        raise UserError(
+            f"warmup_epochs is {config.warmup_epochs:g}, and the training has {total / per_epoch:g} epochs; valid: less"
+        )
     optimizer = _optimizer(network, config, learning_rate, weight_decay)
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     augmentation = Augment(
@@ -112,9 +147,9 @@ def finetuned(
         for _, index, (images,) in train_batches(
             shards, order=order, batch_size=batch_size, start_step=len(sums), augmentations=[augmentation], workers=inputs.workers, **common
         ):  # fmt: skip
-            for position, group in enumerate(optimizer.param_groups):
-                encoder = position == 0 and len(optimizer.param_groups) == 2
-                group["lr"] = group["start"] * _factor(config, done / total, epoch, encoder=encoder)
+            warm, share = min(1.0, done / warmup) if warmup else 1.0, max(0, done - warmup) / (total - warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = group["start"] * warm * _factor(config, share, epoch, encoder=group["encoder"])
             if config.norm_warmup:
                 for norm in norms:
                     norm.momentum = min(1.0, max(10 / (done + 1), 0.1))
@@ -135,19 +170,40 @@ def finetuned(
     return network.eval(), losses
 
 
-def _optimizer(network: Classifier, config: Schedule, learning_rate: float, weight_decay: float) -> torch.optim.SGD:
-    """SGD with a group of the encoder's weights, if it has any, and one of the classifier's; `start` is the rate before the schedule."""
-    groups = [
-        {"params": list(network.encoder.parameters()), "lr": learning_rate},
-        {"params": list(network.classifier.parameters()), "lr": learning_rate * config.head_factor},
-    ]
-    groups = [group | {"start": group["lr"]} for group in groups if group["params"]]
+def layer_of(name: str, depth: int) -> int:
+    """The layer of a network's parameter, of a transformer with so many blocks, as timm counts: 0 for patches, positions and tokens of its
+    own, then a number for each block, the last of which has the last normalisation too, and depth + 1 for the classifier."""
+    place = name.removeprefix("encoder.vit.")
+    if place.startswith("blocks."):
+        return 1 + int(place.split(".")[1])
+    return depth + 1 if name.startswith("classifier.") else depth if place.startswith("norm.") else 0
+
+
+def _optimizer(network: Classifier, config: Schedule, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """The optimiser with groups of equal rate and decay, the encoder's first; `start` is a group's rate before the schedule.
+
+    With `layer_decay` the rate of layer i of a transformer is that of the last layer times layer_decay^(last - i) (Bao et al., ICLR 2022).
+    """
+    encoder, adamw = network.encoder, config.optimizer == "adamw"
+    depth = len(encoder.block_names) if isinstance(encoder, Transformer) else 0
+    spared = {f"encoder.vit.{name}" for name in encoder.vit.no_weight_decay()} if isinstance(encoder, Transformer) else set()
+    groups: dict[tuple, dict] = {}
+    for name, parameter in network.named_parameters():
+        own = name.startswith("encoder.")
+        scale = config.layer_decay ** (depth + 1 - layer_of(name, depth)) if own and depth else 1.0
+        rate = learning_rate * (scale if own else config.head_factor)
+        decay = 0.0 if adamw and (parameter.ndim <= 1 or name in spared) else weight_decay
+        group = {"params": [], "lr": rate, "start": rate, "weight_decay": decay, "encoder": own}
+        groups.setdefault((own, rate, decay), group)["params"].append(parameter)
+    if adamw:
+        return torch.optim.AdamW(groups.values(), learning_rate)
     return torch.optim.SGD(
-        groups, learning_rate, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0, weight_decay=weight_decay
+        groups.values(), learning_rate, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0
     )
 
 
 def _factor(config: Schedule, share: float, epoch: int, *, encoder: bool) -> float:
+    """Of the rate after the warm-up, when this share of the steps behind it is done."""
     if config.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * share))
     return 0.1 ** sum(epoch > drop for drop in config.drops) if encoder else 1.0

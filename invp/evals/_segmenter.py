@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.models.encoders import Encoder
+from invp.models.transformers import Transformer
 
 HEAD_DILATION = 6  # of the two convolutions of the head of MoCo (He et al., CVPR 2020, appendix)
 
@@ -15,7 +16,7 @@ def dilated(encoder: nn.Module, dilation: int) -> nn.Module:
     """A copy of an encoder whose last maps are as large as those of the stage before, if `dilation` is more than 1.
 
     Of every ResNet in it the last stage has stride 1, and its 3x3 convolutions this dilation, so that they see as far as with their stride.
-    Encoders without stages are copied as they are.
+    Encoders without stages, as transformers, are copied as they are.
     """
     encoder = copy.deepcopy(encoder)
     for resnet in (module for module in encoder.modules() if isinstance(module, Encoder)):
@@ -47,7 +48,8 @@ def fcn_head(channels: int, num_classes: int, width: int) -> nn.Sequential:
 
 
 class Segmenter(nn.Module):
-    """Images BxCxHxW, normalised -> scores BxKxHxW, made larger by bilinear interpolation.
+    """Images BxCxHxW, normalised -> scores BxKxHxW, made larger by bilinear interpolation. For a transformer, whose maps are its patches'
+    tokens, images are filled up with zeros to whole patches at their right and below.
 
     `frozen`: the encoder stays as it is, in evaluation mode and without gradients, under a linear head; else it is trained with `fcn_head`.
     """
@@ -56,7 +58,8 @@ class Segmenter(nn.Module):
         super().__init__()
         self.frozen, self.encoder = frozen, dilated(encoder, dilation)
         with torch.no_grad():
-            channels = maps(self.encoder.eval(), torch.zeros(1, 3, 64, 64)).shape[1]
+            side = self.encoder.image_size if isinstance(self.encoder, Transformer) else 64
+            channels = maps(self.encoder.eval(), torch.zeros(1, 3, side, side)).shape[1]
         self.head = linear_head(channels, num_classes) if frozen else fcn_head(channels, num_classes, width)
         self.encoder.requires_grad_(not frozen)
 
@@ -66,4 +69,8 @@ class Segmenter(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        return F.interpolate(self.head(maps(self.encoder, images)), images.shape[2:], mode="bilinear")
+        height, width = images.shape[2:]
+        side = self.encoder.patch if isinstance(self.encoder, Transformer) else 1
+        whole = F.pad(images, (0, -width % side, 0, -height % side)) if height % side or width % side else images
+        scores = F.interpolate(self.head(maps(self.encoder, whole)), whole.shape[2:], mode="bilinear")
+        return scores[:, :, :height, :width]

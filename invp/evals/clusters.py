@@ -63,6 +63,24 @@ def classes_of_clusters(clusters: np.ndarray, labels: np.ndarray, num_classes: i
     return linear_sum_assignment(counts, maximize=True)[1]
 
 
+def measured(clusters: np.ndarray, labels: np.ndarray, classes: list[str]) -> tuple[dict, dict]:
+    """Metrics and details of images by the numbers of their clusters and of their classes, Q each; there are as many clusters as classes."""
+    answers = classes_of_clusters(clusters, labels, len(classes))[clusters]
+    confusion = confusion_matrix(answers, labels, len(classes))
+    metrics = {
+        "accuracy": accuracy(answers == labels),
+        "nmi": float(normalized_mutual_info_score(labels, clusters)),
+        "ari": float(adjusted_rand_score(labels, clusters)),
+    }
+    details = {
+        "classes": classes,
+        "cluster_sizes": np.bincount(clusters, minlength=len(classes)).tolist(),
+        "confusion": confusion.tolist(),
+        "accuracy_by_class": accuracy_by_class(confusion),
+    }
+    return metrics, details
+
+
 def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -> dict:
     """Accuracy in % under the best assignment of clusters to classes, normalised mutual information (by the arithmetic mean of the
     entropies) and adjusted Rand index, of the test images."""
@@ -74,14 +92,9 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
     fit = best_kmeans(rows, num_classes, config, seed)
     nearest = [torch.cdist(part, fit.centroids).argmin(1) for part in torch.from_numpy(unit_rows(test)).split(4096)]
     clusters = torch.cat(nearest).numpy()
-    answers = classes_of_clusters(clusters, truth, num_classes)[clusters]
-    confusion = confusion_matrix(answers, truth, num_classes)
+    metrics, details = measured(clusters, truth, inputs.classes)
     return {
-        "metrics": {
-            "accuracy": accuracy(answers == truth),
-            "nmi": float(normalized_mutual_info_score(truth, clusters)),
-            "ari": float(adjusted_rand_score(truth, clusters)),
-        },
+        "metrics": metrics,
         "protocol": {
             "kind": f"k-means of L2-normalised features, {num_classes} clusters, as many as classes; no label is used",
             "features": "head's output" if config.features == "embedding" else "encoder's pooled output",
@@ -92,10 +105,5 @@ def evaluate(config: Config, inputs: FeatureInputs, *, seed: int, device: str) -
             "test_images": len(test),
             "crop": "whole image, of photographs the central crop, no augmentation",
         },
-        "details": {
-            "classes": inputs.classes,
-            "cluster_sizes": np.bincount(clusters, minlength=num_classes).tolist(),
-            "confusion": confusion.tolist(),
-            "accuracy_by_class": accuracy_by_class(confusion),
-        },
+        "details": details,
     }

@@ -22,6 +22,7 @@ from invp.data.shards import Shards
 from invp.evals._faster_rcnn import detector
 from invp.evals._inputs import EncoderInputs
 from invp.evals._voc_ap import THRESHOLDS, VOCPrecision
+from invp.plumbing.encoder_options import RESNETS, VITS
 from invp.plumbing.errors import UserError
 from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
@@ -67,6 +68,12 @@ class Config:
     pooled: int = option(14, "cells of a region's side", least=1)
     regions: int = option(512, "proposals of an image that the boxes' head learns from in a step", least=1)
     curve: list[int] = option([], "steps at which training images are scored", least=0, rising=True)
+
+
+def check_encoder(config: Config, encoder: dict) -> None:
+    """UserError for a transformer, which has no stages to take apart."""
+    if encoder["name"] in VITS:
+        raise UserError(f"detection needs a ResNet, and encoder.name is {encoder['name']}; valid: {', '.join(RESNETS)}")
 
 
 def picture(shards: Shards, number: int) -> Tensor:

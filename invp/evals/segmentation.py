@@ -25,6 +25,7 @@ from invp.data.masks import IGNORED
 from invp.data.shards import Shards
 from invp.evals._inputs import EncoderInputs
 from invp.evals._segmenter import Segmenter
+from invp.models.transformers import Transformer
 from invp.plumbing.errors import UserError
 from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
@@ -33,6 +34,7 @@ from invp.plumbing.progress import Progress
 NEEDS = "encoder"
 METRICS = {"*": PERCENT}
 MULTI_LABEL = True
+MASKS = True
 LOOK_EVERY = 10  # steps between looks at the loss
 PICTURE = 160  # pixels of the longer side of the test images that are kept for the figure
 DIFFERS = (
@@ -66,7 +68,7 @@ class Config:
         [0.5, 2.0], "a training image is resized by a factor between these", above=0, length=2, rising=True
     )
     flip: bool = option(True, "mirror half of the crops")
-    dilation: int = option(2, "of the last stage, which then has stride 1; 1: the stage as it is", least=1)
+    dilation: int = option(2, "of a ResNet's last stage, which then has stride 1; 1: the stage as it is", least=1)
     width: int = option(256, "channels of the head of fcn", least=1)
     pictures: int = option(6, "test images whose answers are kept, for the figure segmentation", least=0)
 
@@ -119,6 +121,13 @@ def batches(
 def network_of(config: Config, inputs: EncoderInputs, num_classes: int) -> Segmenter:
     """The encoder, copied, with the head that `mode` asks for."""
     return Segmenter(inputs.encoder, num_classes, frozen=config.mode == "linear", dilation=config.dilation, width=config.width)
+
+
+def maps_of(config: Config, inputs: EncoderInputs) -> str:
+    """What the head stands on, in words."""
+    if isinstance(inputs.encoder, Transformer):
+        return f"tokens of the patches, {inputs.encoder.patch} x {inputs.encoder.patch} px, after the last block"
+    return f"last stage with stride 1 and dilation {config.dilation}" if config.dilation > 1 else "last stage as it is"
 
 
 def trained(config: Config, inputs: EncoderInputs, train: Shards, *, seed: int, device: str) -> tuple[Segmenter, list[float]]:
@@ -235,7 +244,7 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
             "kind": "frozen network, batch normalisation and 1x1 on its last maps"
             if linear
             else "FCN of two 3x3 and 1x1, nothing frozen",
-            "maps": f"last stage with stride 1 and dilation {config.dilation}" if config.dilation > 1 else "last stage as it is",
+            "maps": maps_of(config, inputs),
             "optimiser": f"SGD, momentum 0.9, rate {config.learning_rate:g}, weight decay {config.weight_decay:g}",
             "steps": f"{config.steps} of {min(config.batch_size, train.num_samples)} images, a tenth of the rate after {config.drops} of them",
             "sizes": f"scales {config.scales}, crops of {config.crop}, flip {'on' if config.flip else 'off'}; the test at the images' own size",

@@ -12,17 +12,19 @@ from invp.core.metrics import accuracy, accuracy_by_class, confusion_matrix, top
 from invp.data.shards import Shards
 from invp.evals import _finetune
 from invp.evals._inputs import EncoderInputs
+from invp.models.encoders import has_batch_norm
 from invp.plumbing.errors import UserError
 from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
 
 NEEDS = "encoder"
 METRICS = {"top*": PERCENT}
+DIFFERS_NORMS = "batch statistics of the whole batch (published: of each of four GPUs' 32 images)"
 DIFFERS = (
     "each drop comes an epoch earlier, so that the full rate lasts 15 epochs (published: 16, and 4 at the last rate)",
     "the last epoch (published: of every second epoch the one best on the test images)",
     "the labelled images are a seeded draw, as many of each class, 13 for 1 % of ImageNet (published: a list that is not in the repository)",
-    "batch statistics of the whole batch (published: of each of four GPUs' 32 images)",
+    DIFFERS_NORMS,
     "the classifier starts at zero (published: as torch's linear layers)",
     "an epoch's last, smaller batch is dropped (published: kept)",
 )
@@ -47,6 +49,9 @@ class Config(_finetune.Schedule):
     )
     drops: list[int] = option([15, 20, 25], "epochs of multistep", least=0, rising=True)
     head_factor: float = option(50.0, "the classifier's rate in that of the encoder", above=0)
+
+
+check_encoder = _finetune.check_encoder
 
 
 def subset_of(labels: np.ndarray, num_classes: int, share: float, seed: int) -> np.ndarray:
@@ -81,11 +86,12 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
         "protocol": {
             "kind": f"fine-tuning of all weights with {100 * config.share:g} % of the labels",
             "labels": f"{len(subset)}, {len(subset) // len(shards.classes)} of each class, seed {config.subset_seed}; details.subset",
-            "optimiser": f"SGD, rate {config.learning_rate:g} (classifier x {config.head_factor:g}), weight decay {config.weight_decay:g}",
+            "optimiser": config.said("")
+            + f", rate {config.learning_rate:g} (classifier x {config.head_factor:g}), weight decay {config.weight_decay:g}",
             "epochs": config.steps or config.epochs,
             "batch_size": min(config.batch_size, len(subset)),
             "choice": "nothing is chosen; last epoch",
-            "differs": "; ".join(DIFFERS),
+            "differs": "; ".join(text for text in DIFFERS if text != DIFFERS_NORMS or has_batch_norm(inputs.encoder)),
             "crop": f"random crops {config.crop_scale} and flip {'on' if config.flip else 'off'} in training, whole or central in the test",
             "test_images": len(truth),
         },

@@ -20,6 +20,7 @@ from invp.core.metrics import (
 from invp.data.shards import Shards
 from invp.evals import _finetune
 from invp.evals._inputs import EncoderInputs
+from invp.models.encoders import has_batch_norm
 from invp.plumbing.errors import UserError
 from invp.plumbing.metrics import PERCENT
 from invp.plumbing.options import option
@@ -30,9 +31,12 @@ MULTI_LABEL = True
 VALIDATION = True
 GATHERS_ON_GPU = True  # it trains once more
 CHOSEN_BY = ("top1", "mean_per_class", "map11")
+DIFFERS_NORMS = (
+    "batch normalisations average with momentum max(10 / step, .1) in torch's sense (published: min(10 / s, .1), s steps an epoch)"
+)
 DIFFERS = (
     "weight decays as they are in the grid (published: divided by the learning rate)",
-    "batch normalisations average with momentum max(10 / step, .1) in torch's sense (published: min(10 / s, .1), s steps an epoch)",
+    DIFFERS_NORMS,
     "images of one size, as CIFAR's, are resized whole in the test (published: to 256 pixels, of which the central 224)",
     "every set is normalised by the pretraining's means and deviations (the authors' code: CIFAR by its own)",
     "a seeded tenth is held out where a set has no validation split (published: another subset)",
@@ -61,6 +65,9 @@ class Config(_finetune.Schedule):
     norm_warmup: bool = option(
         True, "batch norms average faster at first: momentum max(10 / step, 0.1) in torch's sense (SimCLR, B.8)"
     )
+
+
+check_encoder = _finetune.check_encoder
 
 
 def measured(scores: np.ndarray, targets: np.ndarray, metric: str) -> float:
@@ -155,10 +162,11 @@ def evaluate(config: Config, inputs: EncoderInputs, parts: dict[str, dict], *, s
         "metrics": metrics,
         "protocol": {
             "kind": f"fine-tuning of all weights; score is {config.metric}",
-            "optimiser": f"SGD, momentum {config.momentum:g}{', Nesterov' if config.nesterov else ''}, {config.schedule}",
+            "optimiser": config.said(f", momentum {config.momentum:g}{', Nesterov' if config.nesterov else ''}")
+            + f", {config.schedule}",
             "steps": config.steps or f"{config.epochs} epochs",
             "batch_size": min(config.batch_size, len(whole)),
-            "differs": "; ".join(DIFFERS),
+            "differs": "; ".join(text for text in DIFFERS if text != DIFFERS_NORMS or has_batch_norm(inputs.encoder)),
             "grid": f"{len(config.learning_rates)} learning rates x {len(config.weight_decays)} weight decays",
             "chosen": {"learning_rate": rate, "weight_decay": decay},
             "choice": f"best {config.metric} on {origin} ({len(validation)}), then trained on all {len(whole)}; last step",

@@ -18,4 +18,5 @@ class FigureInputs:
     metrics: list[dict] = field(default_factory=list)
     dataset: dict[str, Path] = field(default_factory=dict)  # split -> folder of manifest.json
     objective: Any = None  # of the last stage, in evaluation mode
+    encoder: Any = None  # of the last stage, in evaluation mode
     test_images: Callable[[Any], Any] | None = None  # numbers of test images, a tensor B -> the images, normalised: Bx3xHxW

@@ -16,6 +16,7 @@ from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
 
 NEEDS = ("metrics",)
+EVALUATION = "segmentation"
 UNLABELLED = True  # the images are those of the evaluation, whatever the network was trained on
 MULTI_LABEL = True
 

@@ -1,5 +1,11 @@
-"""Decoders: a code back to an image. B images, D dimensions of the code, C channels, H x W pixels."""
+"""Decoders: a code, or the tokens of some patches, back to an image.
 
+B images, D dimensions of the code, C channels, H x W pixels; L patches, F numbers of a token.
+"""
+
+from functools import partial
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -51,3 +57,36 @@ class LinearDecoder(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         return self.linear(codes).unflatten(1, self.shape)
+
+
+class PatchDecoder(nn.Module):
+    """MAE's decoder: the tokens of the patches that were seen -> the numbers of all patches, by transformer blocks of timm.
+
+    Hidden patches come in as one learned token. Positions are fixed sines and cosines; tokens before the patches, `prefix` many, have none.
+    """
+
+    positions: Tensor
+
+    def __init__(self, num_features: int, side: int, width: int, depth: int, heads: int, outputs: int, prefix: int) -> None:
+        super().__init__()
+        from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
+        from timm.models.vision_transformer import Block
+
+        self.prefix = prefix
+        self.embed, self.norm, self.last = nn.Linear(num_features, width), nn.LayerNorm(width, eps=1e-6), nn.Linear(width, outputs)
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        self.blocks = nn.Sequential(*(Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)))
+        self.mask_token = nn.Parameter(0.02 * torch.randn(width))
+        self.register_buffer("positions", build_sincos2d_pos_embed((side, side), width), persistent=False)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
+        """The numbers of all patches, BxLxoutputs, from tokens Bx(prefix + L')xF of the patches with the numbers `keep` (BxL')."""
+        tokens = self.embed(tokens)
+        seen, width = tokens[:, self.prefix :], tokens.shape[2]
+        patches = self.mask_token.expand(len(tokens), len(self.positions), width)
+        patches = patches.scatter(1, keep[:, :, None].expand(-1, -1, width), seen) + self.positions
+        return self.last(self.norm(self.blocks(torch.cat([tokens[:, : self.prefix], patches], 1))))[:, self.prefix :]

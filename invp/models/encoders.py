@@ -1,4 +1,4 @@
-"""Encoders: torchvision's ResNets, a CIFAR stem and a small variant of them, two of them side by side, and raw pixels.
+"""Encoders: torchvision's ResNets, a CIFAR stem and a small variant of them, two of them side by side, timm's transformers, and raw pixels.
 
 B images, C channels, H x W pixels, F features.
 """
@@ -9,7 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from invp.core.colour import lab, lab_scaled
+from invp.core.colour import lab_scaled
+from invp.models._torchvision import resnet_module
+from invp.models.image_encoder import ImageEncoder
+from invp.models.transformers import Transformer
+from invp.plumbing.encoder_options import VITS
 
 NORMS = {"batch": nn.BatchNorm2d, "group": partial(nn.GroupNorm, 8)}
 
@@ -34,12 +38,10 @@ def _of_width(resnet: nn.Module, conv1: nn.Conv2d, counts: list[int], norm_layer
 
 def _resnet(options: dict, channels: int = 3, share: float = 1.0) -> nn.Module:
     """The torchvision ResNet that the options mean, of images with so many channels, and `share` of its usual width."""
-    from torchvision import models  # with it comes torch's compiler: two seconds, which neither a plan nor a summary need
-    from torchvision.models.resnet import BasicBlock, ResNet
-
+    models = resnet_module()
     norm_layer, stem = NORMS[options["norm"]], stem_of(options)
     if options["name"] == "resnet_small":
-        resnet = ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
+        resnet = models.ResNet(models.BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
         resnet.maxpool = nn.Identity() if stem == "cifar" else resnet.maxpool
         conv1 = _first(channels, round(share * options["width"]), stem)
         return _of_width(resnet, conv1, [options["blocks"]] * 3 + [0], norm_layer)
@@ -54,37 +56,12 @@ def _resnet(options: dict, channels: int = 3, share: float = 1.0) -> nn.Module:
     return resnet
 
 
-class ImageEncoder(nn.Module):
-    """What every encoder knows of its images: how they were normalised, so that it can give their pixels back.
-
-    `mean` and `std` are buffers 1x3x1x1 that no checkpoint holds; left out, images are pixels in [0, 1] as they are. `image_size` is the
-    side of the images that it is trained on.
-    """
-
-    mean: Tensor
-    std: Tensor
-    image_size: int
-
-    def __init__(self, mean: Sequence[float] = (0.0, 0.0, 0.0), std: Sequence[float] = (1.0, 1.0, 1.0)) -> None:
-        super().__init__()
-        self.bf16 = False  # pretraining sets it where the section asks for it; evaluations keep 32 bits
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-
-    def pixels(self, images: Tensor) -> Tensor:
-        """Normalised images Bx3xHxW as pixels in [0, 1], red, green and blue."""
-        return (images * self.std + self.mean).clamp(0, 1)
-
-
 class Encoder(ImageEncoder):
-    """A ResNet without its classifier: images BxCxHxW -> globally pooled features BxF.
+    """A ResNet without its classifier: images BxCxHxW -> globally pooled features BxF."""
 
-    With `input: l` its ResNet is given the images' lightness, once for each of three channels, normalised as the images are.
-    """
-
-    def __init__(self, resnet: nn.Module, input: str = "rgb", **normalisation) -> None:
-        super().__init__(**normalisation)
-        self.num_features, self.input = resnet.fc.in_features, input
+    def __init__(self, resnet: nn.Module, **known) -> None:
+        super().__init__(**known)
+        self.num_features = resnet.fc.in_features
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
         for module in self.modules():
@@ -95,12 +72,6 @@ class Encoder(ImageEncoder):
             for stage, layer in enumerate((self.layer1, self.layer2, self.layer3, self.layer4), 1)
             for index in range(len(layer))
         ]
-
-    def seen(self, images: Tensor) -> Tensor:
-        """What the first layer gets of normalised images."""
-        if self.input == "rgb":
-            return images
-        return (lab(self.pixels(images))[:, :1] / 100 - self.mean) / self.std
 
     def stem(self, images: Tensor) -> Tensor:
         """The maps of the stem after its max-pool."""
@@ -195,15 +166,16 @@ def build_encoder(options: dict, image_size: int, **normalisation: Sequence[floa
     elif kind == "l+ab":
         share = options["width_share"]
         encoder = SplitEncoder(_resnet(options, 1, share), _resnet(options, 2, share), **normalisation)
+    elif options["name"] in VITS:
+        encoder = Transformer(options, image_size, input=kind, **normalisation)
     else:
-        encoder = Encoder(_resnet(options), kind, **normalisation)
+        encoder = Encoder(_resnet(options), input=kind, **normalisation)
     if options["zero_init_residual"]:
-        from torchvision.models.resnet import BasicBlock, Bottleneck
-
+        blocks = resnet_module()
         for module in encoder.modules():
-            if isinstance(module, Bottleneck):
+            if isinstance(module, blocks.Bottleneck):
                 nn.init.zeros_(module.bn3.weight)
-            elif isinstance(module, BasicBlock):
+            elif isinstance(module, blocks.BasicBlock):
                 nn.init.zeros_(module.bn2.weight)
     encoder.image_size = image_size
     return encoder

@@ -1,4 +1,5 @@
-"""Given weights instead of a random start: torchvision's, MoCo's, lightly's or any state dict with a prefix, in .pt, .pth or .safetensors."""
+"""Given weights instead of a random start: torchvision's, timm's, MoCo's, lightly's or any state dict with a prefix, in .pt, .pth or
+.safetensors."""
 
 import pickle
 import re
@@ -9,12 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from invp.models.transformers import plain
 from invp.plumbing.config import data_root
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import sha256_of
 
-# What stands before the ResNet's own names in known files.
-PREFIXES = ("encoder.", "module.encoder_q.", "module.", "backbone.", "model.", "objective.encoder.", "")
+# What stands before the network's own names in known files.
+PREFIXES = (
+    "encoder.", "encoder.vit.", "module.encoder_q.", "module.base_encoder.", "module.", "backbone.", "model.", "objective.encoder.", ""
+)  # fmt: skip
 # lightly and others keep the ResNet as nn.Sequential: the place of each part.
 SEQUENTIAL = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 
@@ -69,14 +73,15 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def mapped(state: dict[str, torch.Tensor], names: list[str], prefix: str) -> dict[str, torch.Tensor]:
-    """The tensors under the encoder's own names; an empty `prefix` tries the known ones and keeps the one that fits most."""
+    """The tensors under the network's own names; an empty `prefix` tries the known ones and keeps the one that fits most."""
+    places = SEQUENTIAL if "conv1.weight" in names else {}
 
     def under(start: str) -> dict[str, torch.Tensor]:
         found = {}
         for key, value in state.items():
             if key.startswith(start):
-                first, _, rest = key.removeprefix(start).partition(".")
-                found[f"{SEQUENTIAL.get(first, first)}.{rest}"] = value
+                first, *rest = key.removeprefix(start).split(".")
+                found[".".join([places.get(first, first), *rest])] = value
         return {key: value for key, value in found.items() if key in names}
 
     return under(prefix) if prefix else max(map(under, PREFIXES), key=len)
@@ -92,7 +97,8 @@ def load_weights(encoder: nn.Module, options: dict) -> None:
         raise UserError(f"weights.file: {path} does not exist")
     if (digest := sha256_of(path)) != options["sha256"]:
         raise UserError(f"weights.file: {path} has the SHA-256 {digest}, and the experiment names {options['sha256']}")
-    own = encoder.state_dict()
+    network = plain(encoder)
+    own = network.state_dict()
     try:
         found = mapped(read_state(path), list(own), options["prefix"])
     except UserError as error:
@@ -107,4 +113,4 @@ def load_weights(encoder: nn.Module, options: dict) -> None:
         raise UserError(
             f"weights.file: {path}: {wrong[0]} has shape {tuple(found[wrong[0]].shape)}, the encoder {tuple(own[wrong[0]].shape)}"
         )
-    encoder.load_state_dict(found, strict=False)
+    network.load_state_dict(found, strict=False)

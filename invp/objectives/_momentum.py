@@ -36,7 +36,13 @@ class MomentumCopy(nn.Module):
         Running statistics stay the copy's own.
         """
         sources = [*encoder.parameters(), *head.parameters()]
-        torch._foreach_lerp_([*self.parameters()], sources, 1 - (self.momentum if momentum is None else momentum))
+        move_towards([*self.parameters()], sources, self.momentum if momentum is None else momentum)
+
+
+@torch.no_grad()
+def move_towards(own: list[Tensor], others: list[Tensor], momentum: float) -> None:
+    """own <- m own + (1 - m) other, of each of the parameters."""
+    torch._foreach_lerp_(own, others, 1 - momentum)
 
 
 def rising_momentum(start: float, progress: float) -> float:

@@ -3,6 +3,7 @@
 import importlib.util
 from typing import Any
 
+from invp.plumbing.encoder_options import VITS
 from invp.plumbing.errors import UserError
 
 
@@ -10,6 +11,12 @@ def require(condition: bool, config: Any, key: str, what: str) -> None:
     """Raises a UserError unless the condition holds; it says that `config`'s `key` must be `what`."""
     if not condition:
         raise UserError(f"objective: {key} must be {what}, and is {getattr(config, key)!r}")
+
+
+def require_patches(experiment: dict) -> None:
+    """Raises a UserError unless the experiment's encoder is a transformer, which sees an image as patches."""
+    if (name := experiment["encoder"].get("name")) not in VITS:
+        raise UserError(f"encoder.name is {name!r}, of which the objective asks for patches; valid: {', '.join(VITS)}")
 
 
 def require_faiss() -> None:

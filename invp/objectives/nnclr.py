@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from invp.core.neighbours import in_fp32
 from invp.models.heads import build_predictor, embedding_width
+from invp.objectives._batch import find_own
 from invp.objectives._options import steady_within_an_epoch
 from invp.plumbing.options import option
-from invp.training.distributed import gather, rank_and_world_size
+from invp.training.distributed import rank_and_world_size
 
 
 @dataclass
@@ -63,9 +64,9 @@ class Objective(nn.Module):
         features = F.normalize(projections.detach(), dim=1)
         neighbours, similarity = self.nearest(features)
         near_first, near_second = neighbours.chunk(2)
-        loss = self.contrast(near_first, second)
+        loss = find_own(near_first, second, self.config.temperature)
         if self.config.symmetric:
-            loss = (loss + self.contrast(near_second, first)) / 2
+            loss = (loss + find_own(near_second, first, self.config.temperature)) / 2
         feature = features[: len(index)]
         metrics = {
             "loss_instance": loss.detach(),
@@ -80,12 +81,6 @@ class Objective(nn.Module):
         with in_fp32():
             similarity, rows = (features @ self.queue.T).max(1)
         return self.queue[rows], similarity
-
-    def contrast(self, neighbours: Tensor, predictions: Tensor) -> Tensor:
-        """The mean over this rank's neighbours (bxD) of the cross-entropy by which each finds its own among all B predictions."""
-        rank, _ = rank_and_world_size()
-        own = torch.arange(len(neighbours), device=neighbours.device) + rank * len(neighbours)
-        return F.cross_entropy(neighbours @ gather(predictions).T / self.config.temperature, own)
 
     @torch.no_grad()
     def end_step(self, index: Tensor, memory: dict[str, Tensor]) -> None:

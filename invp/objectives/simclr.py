@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.core.contrastive import nt_xent
+from invp.objectives._batch import own_rows
 from invp.plumbing.options import option
-from invp.training.distributed import gather, rank_and_world_size
+from invp.training.distributed import gather
 
 
 @dataclass
@@ -45,8 +46,7 @@ class Objective(nn.Module):
         features = F.normalize(self.head(self.encoder(torch.cat(views))), dim=1)
         first, second = features.chunk(2)
         rows = torch.cat([gather(first), gather(second)])
-        rank, _ = rank_and_world_size()
-        own = torch.arange(len(first), device=features.device) + rank * len(first)
+        own = own_rows(len(first), features.device)
         own = torch.cat([own, own + len(rows) // 2])
         loss = nt_xent(features, rows, own, own.roll(len(first)), self.config.temperature).mean()
         metrics = {

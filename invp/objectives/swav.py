@@ -6,7 +6,6 @@ B batch over all ranks, b that of one, D dimensions, K prototypes, V views, Q ro
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +13,12 @@ from torch import Tensor, nn
 
 from invp.core.codes import sinkhorn, swapped_prediction
 from invp.models.heads import embedding_width
+from invp.objectives._batch import own_rows
+from invp.objectives._crops import LARGE, features_of
 from invp.objectives._options import require, steady_within_an_epoch
 from invp.plumbing.options import option
-from invp.training.distributed import gather, rank_and_world_size
+from invp.training.distributed import gather
 
-LARGE = 2  # views that are assigned to prototypes, the first ones
 MULTI_CROP = True
 
 
@@ -100,16 +100,13 @@ class Objective(nn.Module):
             self.pointer.copy_((self.pointer + batch.shape[1]) % length)
 
     def _embeddings(self, views: list[Tensor]) -> Tensor:
-        """Unit vectors VxbxD of all views. The encoder runs once for each size of view, the head once, as the authors have it."""
-        sizes = groupby(views, key=lambda view: view.shape[1:])
-        features = self.head(torch.cat([self.encoder(torch.cat(list(group))) for _, group in sizes]))
+        """Unit vectors VxbxD of all views. The head runs once, as the authors have it."""
+        features = self.head(features_of(self.encoder, views))
         return F.normalize(features, dim=1).view(len(views), -1, features.shape[1])
 
     def _codes(self, features: Tensor, epoch: int) -> Tensor:
         """The codes 2xbxK of large views' embeddings 2xbxD, balanced over the batches of all processes and the queue."""
-        rank, _ = rank_and_world_size()
-        own = slice(rank * features.shape[1], (rank + 1) * features.shape[1])
-        codes = []
+        own, codes = own_rows(features.shape[1], features.device), []
         for view, queue in zip(features, self.queue, strict=True):
             rows = gather(view)
             if epoch > self.config.queue_after:

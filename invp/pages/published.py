@@ -8,7 +8,7 @@ from invp.core.significance import decimals_of_share
 from invp.pages.numbers import Estimate, estimate_of, last_stage, share_text
 from invp.pages.tables import Table
 
-# Of every published row here that has no architecture of its own.
+# Of every published row that has no architecture of its own, in a table that says nothing else under `pretraining`.
 PRETRAINING = {"data": "imagenet", "encoder": "resnet50"}
 # The columns that are no measurements.
 DESCRIPTIVE = ("architecture", "params_millions", "epochs", "pretraining_set", "network")
@@ -108,9 +108,10 @@ def our_row(table: dict, name: str, experiment: dict, metrics: list[dict]) -> Ro
     row = Row(name, described, {}, ours=True, measured=measured)
     published = compared_row(table, experiment) if epochs else None  # nobody has published an untrained network
     published_epochs = published.get("epochs", table.get("epochs")) if published else None
-    if data != PRETRAINING["data"]:
+    pretraining = table.get("pretraining", PRETRAINING)
+    if data != pretraining["data"]:
         row.differs_in.append(f"pretrained on {data}")
-    if encoder != PRETRAINING["encoder"]:
+    if encoder != pretraining["encoder"]:
         row.differs_in.append(f"network {encoder}")
     if published_epochs and epochs != published_epochs:
         row.differs_in.append(f"{epochs} epochs, not {published_epochs}")
@@ -119,10 +120,12 @@ def our_row(table: dict, name: str, experiment: dict, metrics: list[dict]) -> Ro
         row.values[key] = estimate_of(found.values)
         if found.images != column.get("test_images", found.images):
             row.differs_in.append(f"{key} on {found.images:,} images, not {column['test_images']:,}")
-        elif published and published.get(key) is not None:
+        elif published and published.get(key) is not None and column.get("comparable", True):
             row.minus_published[key] = row.values[key].mean - published[key]
         if found.plugin != column["evaluations"][0]:
             row.differs_in.append(f"{key} by {found.plugin}, not {column['evaluations'][0]}")
+    if apart := [key for key in measured if not columns[key].get("comparable", True)]:
+        row.differs_in.append(f"{', '.join(apart)} by another protocol")
     if published:
         row.compared_with = " ".join(str(published[column]) for column in ("method", "architecture") if column in published)
     return row

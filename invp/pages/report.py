@@ -67,6 +67,23 @@ def loss_plots(section: dict, inputs: dict[str, list[Path]]) -> list[Picture]:
     ]
 
 
+def entropy_plots(section: dict, inputs: dict[str, list[Path]]) -> list[Picture]:
+    """Of each first seed whose objective has a teacher the entropies by which a collapse shows: of its answers, and of a batch's mean answer."""
+    plots = []
+    for name in section["experiments"]:
+        epochs = read_curves([path for path in inputs.get("curves", []) if f"/{name}/seed-{section['seeds'][0]}/" in f"/{path}"])
+        if epochs and "teacher_entropy" in epochs[0]:
+            lines = {
+                "teacher_entropy": "of the teacher's answers",
+                "batch_entropy": "of their mean (0: collapsed)",
+                "kl": "divergence",
+            }
+            lines["uniform_loss"] = "log K (entropies there and no divergence: collapsed)"
+            series = {words: [(epoch["epoch"], epoch[key]) for epoch in epochs] for key, words in lines.items()}
+            plots.append(line_plot(series, "epoch", f"entropy, nats, {name}, seed {section['seeds'][0]}"))
+    return plots
+
+
 def graph_plots(section: dict, numbers: Numbers) -> list[Picture]:
     """Measures of the graphs of what was trained, over stages; one that equals another in all graphs has no plot of its own."""
     trained = [name for name in section["experiments"] if last_stage(section, name)]
@@ -215,7 +232,7 @@ def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folde
         "descriptions": [
             (name, section["loaded"][name]["title"], section["descriptions"][name]) for name in section["experiments"]
         ],
-        "curves": loss_plots(section, inputs) + graph_plots(section, numbers),
+        "curves": loss_plots(section, inputs) + entropy_plots(section, inputs) + graph_plots(section, numbers),
         "graph_measures": graph_table(section, numbers),
         "explorers": explorers(inputs.get("graphs", []), folder),
         "figures": figure_pictures(section, inputs.get("figures", [])),

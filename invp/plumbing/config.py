@@ -47,7 +47,9 @@ def structured(config_class: type, options: Any, where: str) -> dict:
         config_class(**result)  # a dataclass may check values against each other
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    return result
+    return {
+        key: value for key, value in result.items() if not (declared[key].metadata.get("later") and value == declared[key].default)
+    }
 
 
 def plugin_options(kind: str, options: Any, where: str) -> dict:

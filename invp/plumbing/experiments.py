@@ -9,11 +9,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from invp.plumbing.config import data_root, plugin_options, structured
+from invp.plumbing.encoder_options import check_encoder, encoder_section
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json, sha256_of
 from invp.plumbing.folders import EXPERIMENTS
+from invp.plumbing.needs import check_evaluations
 from invp.plumbing.plugins import load_plugin, nearest, plugin_names
-from invp.plumbing.sections import COMMON_TO_VIEWS, SECTIONS, Study, View, Weights, check_resolution, check_views
+from invp.plumbing.sections import COMMON_TO_VIEWS, SECTIONS, Study, View, Weights, check_views
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 NAMES = "holds letters (a-z, A-Z), digits, '-' and '_', and begins with a letter or a digit"
@@ -172,6 +174,7 @@ def load(path: Path, tables: dict[str, dict] | None = None) -> dict:
     result["objective"] = plugin_options("objectives", raw.get("objective"), f"{path}, section 'objective'")
     for key, config_class in SECTIONS.items():
         result[key] = structured(config_class, {} if raw.get(key) is None else raw[key], f"{path}, section '{key}'")
+    result["encoder"] = encoder_section(result["encoder"])
     result["views"] = _views(raw.get("views"), result["augmentation"], f"{path}, section 'views'")
     result["datasets"] = {result["dataset_id"]: result["dataset"]}
     result["evaluation_datasets"] = {}
@@ -183,7 +186,7 @@ def load(path: Path, tables: dict[str, dict] | None = None) -> dict:
     if result["evaluate_stages"] not in ("last", "all"):
         raise UserError(f"{path}: evaluate_stages is {result['evaluate_stages']!r}; valid: last, all")
     steps = [load_plugin("steps", name) for name in plugin_names("steps")]
-    for check in (check_resolution, check_views, *(step.check for step in steps if hasattr(step, "check"))):
+    for check in (check_encoder, check_views, check_evaluations, *(step.check for step in steps if hasattr(step, "check"))):
         try:
             check(result)
         except UserError as error:

@@ -1,11 +1,11 @@
-"""What a study reads that no job makes, looked at when it is read: raw data, its splits and labels, and given weights."""
+"""What a study reads that no job makes, looked at when it is read: raw data, its splits, labels and masks, and given weights."""
 
 from pathlib import Path
 
 from invp.plumbing.config import data_root, instance
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json
-from invp.plumbing.plugins import constants, load_plugin
+from invp.plumbing.plugins import constants, load_plugin, plugin_names
 
 
 def manifest(dataset_id: str, split: str) -> str:
@@ -31,6 +31,11 @@ def has_several_labels(options: dict) -> bool:
     )
 
 
+def has_masks(options: dict) -> bool:
+    """Whether the images of a data set have masks of classes; one that is made of another set has what that has."""
+    return has_masks(options["of"]) if "of" in options else constants("datasets", options["name"]).get("MASKS", False)
+
+
 def labels_of(study: dict, dataset_id: str) -> str:
     """How many labels an image of a set's training and test splits has: none, one or several."""
     options = study["datasets"][dataset_id]
@@ -45,6 +50,30 @@ def labels_of(study: dict, dataset_id: str) -> str:
         elif hasattr(plugin, "has_labels") and has_split(study, dataset_id, split):
             labelled &= plugin.has_labels(instance(plugin.Config, options), data_root(), split)
     return "one" if labelled else "none"
+
+
+def check_evaluations(experiment: dict) -> None:
+    """UserError for an evaluation of masks that its data set has not, or of a graph that is not left or is of other images."""
+    for entry, options in experiment["evaluations"].items():
+        stated, dataset = constants("evals", options["name"]), experiment["evaluation_datasets"][entry]
+        if stated.get("MASKS") and not has_masks(experiment["datasets"][dataset]):
+            valid = ", ".join(name for name in plugin_names("datasets") if constants("datasets", name).get("MASKS"))
+            raise UserError(
+                f"evaluations.{entry}: {options['name']} needs the class of each pixel, and data set '{dataset}' has no masks; valid: {valid}"
+            )
+        if stated["NEEDS"] == "graph":
+            _check_graph(entry, options, experiment)
+
+
+def _check_graph(entry: str, options: dict, experiment: dict) -> None:
+    graph, own, other = experiment["graph"], experiment["dataset_id"], experiment["evaluation_datasets"][entry]
+    whose = f"evaluations.{entry}: {options['name']} takes the neighbours in the graph of its stage"
+    if not graph["snapshot"]:
+        raise UserError(f"{whose}, and graph.snapshot is false; valid: true")
+    if other != own:
+        raise UserError(f"{whose}, which is of '{own}', and its dataset is '{other}'; valid: none of its own")
+    if options["k"] > graph["k"]:
+        raise UserError(f"{whose}: k is {options['k']}, and graph.k {graph['k']}; valid: at most that, or raise graph.k")
 
 
 def leave_out_what_needs_labels(study: dict) -> list[str]:
@@ -98,7 +127,7 @@ def _needed_splits(study: dict) -> dict[str, dict[str, str]]:
             for split in constants("evals", options["name"]).get("SPLITS", ("train", "test")):
                 splits.setdefault(split, f"evaluations.{entry} of {name}")
         for entry, options in experiment["figures"].items():
-            if {"features", "objective"} & set(constants("figures", options["name"])["NEEDS"]):
+            if {"features", "objective", "encoder"} & set(constants("figures", options["name"])["NEEDS"]):
                 needed[experiment["dataset_id"]].setdefault("test", f"figures.{entry} of {name}")
     return needed
 

@@ -28,15 +28,17 @@ def option(
     length: int | None = None,
     filled: bool = False,
     rising: bool = False,
+    later: bool = False,
 ) -> Any:
     """A dataclass field with its help and valid values. The limits, and `choices`, hold for a number or text, or for each of a list.
 
-    `length` is that of a list; `filled` asks for at least one entry, or for a text that is not empty; `rising` for a list in order.
+    `length` is that of a list; `filled` asks for at least one entry, or for a text that is not empty; `rising` for a list in order. An
+    option that came `later` than results of its plug-in stands in no section at its default, so that it makes none of them stale.
     Text without choices is free: a folder, a title.
     """
     limits = {"least": least, "above": above, "most": most, "below": below}
     metadata = {"help": help, "choices": choices, "limits": {name: limit for name, limit in limits.items() if limit is not None},
-                "length": length, "filled": filled, "rising": rising}  # fmt: skip
+                "length": length, "filled": filled, "rising": rising, "later": later}  # fmt: skip
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)

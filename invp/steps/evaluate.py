@@ -12,6 +12,7 @@ from invp.plumbing.errors import UserError
 from invp.plumbing.files import read_json, write_json
 from invp.plumbing.jobs import Job
 from invp.plumbing.metrics import metric_of
+from invp.plumbing.plugins import load_plugin
 from invp.plumbing.sections import training_section
 from invp.steps import _evaluation
 
@@ -47,6 +48,17 @@ def section(study: dict, *, experiment: str, seed: int, stage: int, eval: str) -
 def loads(section: dict) -> list[str]:
     """The evaluation's module, and what reads its inputs."""
     return _evaluation.modules_of(section)
+
+
+def check(experiment: dict) -> None:
+    """UserError, when the study is read, for an evaluation that could not be made of the encoder."""
+    for entry, options in experiment["evaluations"].items():
+        plugin = load_plugin("evals", options["name"])
+        if hasattr(plugin, "check_encoder"):
+            try:
+                plugin.check_encoder(instance(plugin.Config, options), experiment["encoder"])
+            except UserError as error:
+                raise UserError(f"evaluations.{entry}: {error}") from None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

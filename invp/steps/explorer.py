@@ -1,7 +1,8 @@
-"""Make the page to look at the neighbour graphs of a run with, image by image.
+"""Make the page to look at the neighbour graphs of a run with, image by image, and the map of them.
 
 The page is one file that needs no other and no network. In `invp/pages/templates`, `explorer.html` is its frame, `explorer.css` its
-style and `explorer.js` what it does; this step puts them together with the images and the graphs of all stages.
+style and `explorer.js` with the modules that it imports what it does; this step puts them together with the images and the graphs of
+all stages.
 
 N images of the data set, S of them shown, K neighbours. An image has a number, its `index` in the data set (0 to N-1), and, if it is
 shown, a place among those shown (0 to S-1). The page speaks of places, because its arrays are as long as what it shows. Of a large set
@@ -10,24 +11,27 @@ every share is of the whole graph.
 """
 
 import base64
-import io
-import math
+import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
-from PIL import Image
 
-from invp.data.tables import labels_of, matrix
-from invp.data.thumbnails import thumbnails
+from invp.core.graph_measures import class_confusion, class_votes, in_degree, outlier_ranks, overlap
+from invp.core.map import map_positions
+from invp.data.tables import fixed_size_list, labels_of, matrix
+from invp.data.thumbnails import thumbnails, web_picture
 from invp.pages.html import render, template
 from invp.plumbing.errors import UserError
-from invp.plumbing.files import atomic_path, read_json, read_table
+from invp.plumbing.files import atomic_path, canonical_json, read_json, read_table, write_table
 from invp.plumbing.jobs import Job
 
-MOST_SHOWN = 10_000  # of larger data sets a seeded sample is shown, closed over the neighbours of its anchors
+MOST_SHOWN = 50_000  # of larger data sets a seeded sample is shown, closed over the neighbours of its anchors
 NOT_SHOWN = -1  # the place of an image that is not shown
+MOST_CONFUSED = 30  # pairs of classes that the page lists
 # What the loss takes of the positives and what it leaves, by the objective's option `positives`.
 KINDS = {
     "hard": {"chosen": "Hard positives", "left": "Easy positives", "rule": "the least similar"},
@@ -35,6 +39,11 @@ KINDS = {
     "knn": {"chosen": "Positives", "left": "Other positives", "rule": "the nearest rows"},
 }
 OWN_RULE = {"chosen": "Positives", "left": "Other positives", "rule": "by the objective's rule"}
+# In the order in which they import each other: the page holds them as one script.
+SCRIPTS = (
+    "explorer_data.js", "explorer_colours.js", "explorer_elements.js", "explorer_image.js", "explorer_lists.js",
+    "explorer_map.js", "explorer_second.js", "explorer.js",
+)  # fmt: skip
 
 
 def section(study: dict, *, experiment: str, seed: int) -> dict:
@@ -44,43 +53,112 @@ def section(study: dict, *, experiment: str, seed: int) -> dict:
 
 
 def run(job: Job) -> None:
-    """Writes the page of a run with all its stages; UserError if a graph is not of the data set's images."""
+    """Writes the page of a run with all its stages, and its map; UserError if a graph is not of the data set's images."""
     options, dataset = job.section, job.input("dataset").parent
     manifest = read_json(dataset / "manifest.json")
     graphs = [Graph(path.parent, manifest["num_samples"]) for path in job.inputs["graph"]]
     shown, opened = sample(graphs, manifest["num_samples"], options["seed"])
-    sprite, columns = sprite_of(dataset, manifest, shown)
+    positions = mapped(graphs, shown, options["seed"])
+    columns = {f"stage-{stage}": fixed_size_list(each) for stage, each in zip(options["stages"], positions, strict=True)}
+    write_table(job.outputs["map"], pa.table({"index": shown, **columns}), job.record)
     labels = labels_of(dataset)
+    labels = np.full(manifest["num_samples"], -1) if labels is None else labels
     data = {
+        "experiment": options["name"],
+        "title": options["title"] or options["name"],
+        "seed": options["seed"],
+        "images": hashlib.sha256(canonical_json(manifest["shards"]).encode()).hexdigest()[:16],
         "total": manifest["num_samples"],
         "shown": len(shown),
         "walked": int((np.diff(graphs[-1].offsets) > 0).sum()),
         "numbers": packed(shown, "<i4"),
         "opened": packed(opened, "<u1"),
-        "labels": packed(labels[shown] if labels is not None else np.full(len(shown), -1), "<i4"),
+        "labels": packed(labels[shown], "<i4"),
         "classes": manifest["classes"],
-        "columns": columns,
         "steps": options["objective"].get("steps", 0),
+        "fanout": options["objective"].get("k", 0),
         "kinds": KINDS.get(options["objective"].get("positives"), OWN_RULE),
         "leastSimilarFirst": options["objective"].get("positives") == "hard",
         "stages": [
-            {"epoch": stage, **stage_data(graph, shown, opened)} for stage, graph in zip(options["stages"], graphs, strict=True)
+            {
+                "epoch": stage,
+                **stage_data(graph, shown, opened),
+                "positions": packed(places, "<f4"),
+                **of_each(graph, before, labels, len(manifest["classes"]), shown),
+            }
+            for stage, graph, before, places in zip(options["stages"], graphs, [None, *graphs[:-1]], positions, strict=True)
         ],
     }
     page = render(
         "explorer.html",
         experiment=options["name"],
-        title=options["title"] or options["name"],
+        title=data["title"],
         seed=options["seed"],
         style=Markup(template("explorer.css")),
-        script=Markup(template("explorer.js")),
+        script=Markup(one_script()),
         data=htmlsafe_json_dumps(data),  # and not the filter `tojson`, which would sort the measures by name
-        sprite=sprite,
-        columns=columns,
-        rows=math.ceil(len(shown) / columns),
+        pictures=Markup("\n".join(" ".join(web_picture(image)) for _, image in thumbnails(dataset, shown, side_of(manifest)))),
     )
     with atomic_path(job.outputs["page"]) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def one_script() -> str:
+    """The page's modules as one script with one scope, without what they import of each other."""
+    parts = (re.sub(r"^import [^;]*;\n|^export ", "", template(name), flags=re.MULTILINE) for name in SCRIPTS)
+    return '(() => {\n"use strict";\n' + "\n".join(parts) + "})();"
+
+
+def mapped(graphs: list["Graph"], shown: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Where the images shown lie on the map of each stage (Sx2), by the edges among them.
+
+    The first map starts from the principal axes of the rows, and each other one from the map of the stage before.
+    """
+    found, start = [], graphs[0].positions[shown]
+    for graph in graphs:
+        start = map_positions(places_of(graph.neighbours[shown], shown, len(graph.positions)), start, seed)
+        found.append(start)
+    return found
+
+
+def places_of(numbers: np.ndarray, shown: np.ndarray, total: int) -> np.ndarray:
+    """The places of images by their numbers; NOT_SHOWN of those that are not shown, or no image."""
+    place_of = np.full(total + 1, NOT_SHOWN, np.int32)
+    place_of[shown] = np.arange(len(shown))
+    return place_of[numbers]  # the number -1 has the last entry
+
+
+def side_of(manifest: dict) -> int:
+    """The side of a thumbnail in pixels: the image's own, up to 48; of photographs 40."""
+    return min(48, manifest["shape"][1]) if manifest["format"] == "uint8" else 40
+
+
+def of_each(graph: "Graph", before: "Graph | None", labels: np.ndarray, num_classes: int, shown: np.ndarray) -> dict:
+    """What is measured of each image shown in the whole graph, and the pairs of classes with the largest shares of edges between them.
+
+    Measures of classes are left out without labels, and what changed since the stage `before` at the first one.
+    """
+    each = {
+        "inDegree": packed(in_degree(graph.neighbours)[shown], "<i4"),
+        "outlier": packed(outlier_ranks(graph.similarities)[shown], "<i4"),
+    }
+    if before is not None:
+        each["changed"] = packed(1 - overlap(graph.neighbours, before.neighbours)[shown], "<f4")
+    confused = []
+    if (labels >= 0).any():
+        voted, share, own = class_votes(graph.neighbours, labels, num_classes)
+        each |= {
+            "voted": packed(voted[shown], "<i4"),
+            "voteShare": packed(share[shown], "<f4"),
+            "sameClass": packed(own[shown], "<f4"),
+        }
+    if (labels >= 0).all() and (graph.neighbours >= 0).all():
+        shares = class_confusion(graph.neighbours, labels, num_classes)
+        np.fill_diagonal(shares, 0)
+        largest = np.argsort(-shares, axis=None, kind="stable")[:MOST_CONFUSED]
+        pairs = np.stack(np.unravel_index(largest, shares.shape), 1).tolist()
+        confused = [[one, other, round(float(shares[one, other]), 5)] for one, other in pairs if shares[one, other] > 0]
+    return {"each": each, "confused": confused}
 
 
 class Graph:
@@ -140,37 +218,20 @@ def packed(values: np.ndarray, kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, kind).tobytes()).decode()
 
 
-def sprite_of(dataset: Path, manifest: dict, shown: np.ndarray) -> tuple[str, int]:
-    """The images shown as squares of one PNG (base64), in the order of their places row by row, and the number of squares in a row."""
-    side = min(48, manifest["shape"][1]) if manifest["format"] == "uint8" else 40
-    columns = max(1, min(len(shown), 8192 // side, 100))
-    sprite = Image.new("RGB", (columns * side, math.ceil(len(shown) / columns) * side))
-    for place, (_, image) in enumerate(thumbnails(dataset, shown, side)):
-        row, column = divmod(place, columns)
-        sprite.paste(image, (column * side, row * side))
-    content = io.BytesIO()
-    sprite.save(content, "PNG", optimize=True)
-    return base64.b64encode(content.getvalue()).decode(), columns
-
-
 def stage_data(graph: Graph, shown: np.ndarray, opened: np.ndarray) -> dict:
     """The graph of one stage among the images shown, by their places; neighbours and walks are of those opened."""
-    place_of = np.full(len(graph.positions), NOT_SHOWN, np.int32)  # number -> place
-    place_of[shown] = np.arange(len(shown))
-    numbers = graph.neighbours[shown]
-    neighbours = np.where(opened[:, None] & (numbers >= 0), place_of[numbers], NOT_SHOWN)
-    positions = graph.positions[shown]
+    total = len(graph.positions)
+    neighbours = np.where(opened[:, None], places_of(graph.neighbours[shown], shown, total), NOT_SHOWN)
     walks = [graph.walk(number) if opens else [] for number, opens in zip(shown, opened, strict=True)]
     kept = np.concatenate(walks).astype(np.int64)
     return {
         "k": neighbours.shape[1],
         "neighbours": packed(neighbours, "<i4"),
         "similarities": packed(graph.similarities[shown], "<f4"),
-        "positions": packed(positions / (np.abs(positions).max() or 1.0), "<f4"),
         # Those of the image at place i are the entries `offsets[i]` up to, and without, `offsets[i + 1]`.
         "walks": {
             "offsets": packed(np.cumsum([0, *map(len, walks)]), "<i4"),
-            "positives": packed(place_of[graph.pairs["positive"][kept]], "<i4"),
+            "positives": packed(places_of(graph.pairs["positive"][kept], shown, total), "<i4"),
             "distances": packed(graph.pairs["distance"][kept], "<i1"),
             "similarities": packed(graph.pairs["similarity"][kept], "<f4"),
             "chosen": packed(graph.pairs["chosen"][kept], "<u1"),

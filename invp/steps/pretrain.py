@@ -11,7 +11,7 @@ from invp.plumbing.errors import UserError
 from invp.plumbing.files import atomic_path
 from invp.plumbing.jobs import Job, add_workers
 from invp.plumbing.launch import STOPPED, leave_after
-from invp.plumbing.plugins import constants
+from invp.plumbing.plugins import constants, load_plugin
 from invp.plumbing.sections import training_section
 from invp.plumbing.staging import staged
 from invp.training.checkpoint import is_of, locked
@@ -45,6 +45,8 @@ def check(experiment: dict) -> None:
         raise UserError(f"head.kind is {kind!r}, and the objective {name} trains no head; valid: none")
     if input != needs.get("INPUT", input):
         raise UserError(f"encoder.input is {input!r}, which the objective {name} cannot be trained with; valid: {needs['INPUT']}")
+    if hasattr(objective := load_plugin("objectives", name), "check_experiment"):
+        objective.check_experiment(experiment)
     if experiment["encoder"].get("name") == "resnet_small":
         check_channels(experiment["encoder"], experiment["training"]["channels_last"])
 

@@ -68,6 +68,7 @@ class Job:
     gigabytes: float = 0.0
     source: str = "assumed"
     step: str = ""  # that the rule runs; without a word, the one of its name
+    log: str = ""  # the file that it prints into
 
     def __post_init__(self) -> None:
         self.step = self.step or self.rule

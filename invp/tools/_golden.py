@@ -139,10 +139,10 @@ class Golden:
 
         if step == "figure":
             needs = load_plugin("figures", experiment["figures"][w["figure"]]["name"]).NEEDS
-            splits = ("train", "test") if {"features", "objective"} & set(needs) else ("train",)
+            splits = ("train", "test") if {"features", "objective", "encoder"} & set(needs) else ("train",)
             evaluations = experiment["evaluations"] if "metrics" in needs else ()
             return {
-                "checkpoint": at("pretrain", "checkpoint.pt", stages[-1:]) if "objective" in needs else [],
+                "checkpoint": at("pretrain", "checkpoint.pt", stages[-1:]) if {"objective", "encoder"} & set(needs) else [],
                 "curves": at("pretrain", "metrics.jsonl", stages) if "curves" in needs else [],
                 "graph": at("graph", "knn.arrow", stages) if "graph" in needs else [],
                 "metrics": [at("evaluate", "metrics.json", stages[-1:], eval=key)[0] for key in evaluations],
@@ -169,6 +169,8 @@ class Golden:
         stated = constants("evals", experiment["evaluations"][w["eval"]]["name"])
         splits = stated.get("SPLITS", ("train", "test"))
         read = checkpoint if stated["NEEDS"] == "encoder" else {split: features([stage], dataset, split) for split in splits}
+        if stated["NEEDS"] == "graph":
+            read["graph"] = at("graph", "knn.arrow", [stage])
         return read | {f"{split}_data": manifest(dataset, split) for split in splits}
 
 

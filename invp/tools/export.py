@@ -7,8 +7,10 @@ from collections import OrderedDict
 from pathlib import Path
 
 import torch
-from torch import nn
 
+from invp.models.image_encoder import ImageEncoder
+from invp.models.transformers import Transformer
+from invp.plumbing.encoder_options import VITS
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import atomic_path
 from invp.training.checkpoint import encoder_state, load_checkpoint
@@ -39,6 +41,14 @@ def for_colours(section: dict, kind: str, checkpoint: Path) -> None:
         )
 
 
+def for_resnets(section: dict, kind: str, checkpoint: Path) -> None:
+    """UserError for a format of ResNets, of a transformer."""
+    if section["encoder"]["name"] in VITS and kind in ("torchvision", "detectron2"):
+        raise UserError(
+            f"{checkpoint} holds {section['encoder']['name']}, of whose tensors {kind} knows no names; use timm, safetensors or onnx"
+        )
+
+
 def for_timm(section: dict, checkpoint: Path) -> None:
     """UserError where timm has no network of this shape: its ResNets have the stem for ImageNet."""
     encoder = section["encoder"]
@@ -49,16 +59,21 @@ def for_timm(section: dict, checkpoint: Path) -> None:
         )
 
 
-def write_onnx(encoder: nn.Module, about: dict[str, str], out: Path) -> None:
-    """The encoder as an ONNX graph: `images` Bx3xHxW -> `features` BxF, for any B, H and W, with what an export says of it."""
+def write_onnx(encoder: ImageEncoder, about: dict[str, str], out: Path) -> None:
+    """The encoder as an ONNX graph: `images` Bx3xHxW -> `features` BxF, for any B, H and W, with what an export says of it.
+
+    A transformer's has the size of the images that it was trained on.
+    """
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError:
         raise UserError("export to onnx needs the packages onnx and onnxscript: pip install onnx onnxscript") from None
-    free = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)}
+    fixed = isinstance(encoder, Transformer)
+    free = {axis: torch.export.Dim.DYNAMIC for axis in ((0,) if fixed else (0, 2, 3))}
+    size = (encoder.image_size, encoder.image_size) if fixed else (EXAMPLE, EXAMPLE + 32)
     program = torch.onnx.export(
-        encoder.eval(), (torch.zeros(2, 3, EXAMPLE, EXAMPLE + 32),), dynamo=True, verbose=False,
+        encoder.eval(), (torch.zeros(2, 3, *size),), dynamo=True, verbose=False,
         input_names=["images"], output_names=["features"], dynamic_shapes=({**free},),
     )  # fmt: skip
     program.model.metadata_props.update(about)
@@ -78,11 +93,12 @@ def run(arguments: argparse.Namespace) -> None:
     tensors, section, about = encoder_state(state), json.loads(state["section"]), metadata(state)
     if not tensors:
         raise UserError(f"{checkpoint} holds no encoder with weights: raw pixels cannot be exported")
+    for_resnets(section, kind, checkpoint)
     for_colours(section, kind, checkpoint)
     if kind == "timm":
         for_timm(section, checkpoint)
     with atomic_path(out) as temporary:
-        if kind in ("torchvision", "timm"):  # timm kept torchvision's names
+        if kind in ("torchvision", "timm"):  # timm kept torchvision's names of ResNets
             named = OrderedDict(tensors)
             named.metadata = about  # load_state_dict does not see it; torch.save keeps it, as it does a state_dict's own _metadata
             torch.save(named, temporary)

@@ -1,4 +1,4 @@
-"""Say what a study would cost: jobs by rule, GPU-hours, the critical path and disk, before anything is submitted.
+"""Say what a study would cost before anything is run: jobs by rule, their time, and disk.
 
 The jobs are those of Snakemake's own graph. A job's time is, in this order: that of a record with the same section but for the seed
 (measured); its images at the rate of an experiment with the same network, image size and objective (rate); or its operations
@@ -14,21 +14,20 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from invp.pages.tables import aligned
 from invp.plumbing.devices import devices_of
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import read_yaml
 from invp.plumbing.plugins import load_plugin, plugin_names, uses_gpu
+from invp.plumbing.studies import study_file
 from invp.tools._estimates import Estimator, Job, Machine, without_gpu
 from invp.tools._schedule import cores, makespan
 
 
 def jobs_of(study: Path, root: str | None, profile: Path) -> list[Job]:
     """The jobs that `all` of a study consists of, from Snakemake's dry runs; UserError with its message if they fail."""
-    if not study.exists():
-        raise UserError(f"{study} does not exist; a study is a file under config/studies, or config/config.yaml")
     read_yaml(study)  # Snakemake's own words name neither file nor line
     command = [sys.executable, "-m", "snakemake", "--profile", str(profile), "-n", "-p", "all", "--configfile", str(study)]
     command += ["--config", f"data_root={root}"] if root else []
@@ -55,6 +54,8 @@ def parsed(text: str) -> list[Job]:
             jobs.append(Job(line.split()[1].rstrip(":"), {}))
         elif key in ("input", "output") and jobs:
             setattr(jobs[-1], f"{key}s", [path.strip() for path in rest.split(",")])
+        elif key == "log" and jobs:
+            jobs[-1].log = rest.split(",")[0].split(" (")[0]
         elif key == "threads" and jobs and rest.isdigit():
             jobs[-1].threads = int(rest)
         elif key == "resources" and jobs:
@@ -143,19 +144,50 @@ def _rows(jobs: list[Job], gpus: bool) -> Iterable[list[str]]:
         ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", type=Path, help="a file under config/studies, or config/config.yaml")
-    parser.add_argument("--data-root", help="where the raw data lies (default: $INVP_DATA or data)")
-    parser.add_argument("--profile", type=Path, default=Path("profiles/local"), help="whose GPUs count (default: profiles/local)")
+class Plan(NamedTuple):
+    """A study's jobs with their estimates, and what was assumed of the machine, or of the cluster's, that runs them."""
+
+    jobs: list[Job]
+    machine: Machine
+    cluster: bool
+    gpus: int  # of this machine
+    cores: int
+
+    def sentence(self) -> str:
+        """'43 jobs, 7 MB on disk, about 1 min 49 s on this machine (2 cores, no GPU).'; of a cluster GPU-hours and the critical path."""
+        start = f"{sum(job.pending for job in self.jobs)} jobs, {size(sum(job.gigabytes for job in self.jobs))} on disk, "
+        if self.cluster:
+            gpu_hours = sum(job.hours for job in self.jobs if job.pending and on_gpu(job))
+            path = critical_path(self.jobs, {path: job for job in self.jobs for path in job.outputs})
+            most = max((job.gpus for job in self.jobs), default=1)
+            of = f"{most} GPU{'s' * (most > 1)} for a pretraining"
+            return f"{start}{gpu_hours:,.4g} GPU-hours, {duration(path)} on the critical path with {of}."
+        seconds = makespan(
+            self.jobs, lambda number: 3600 * self.jobs[number].hours / self.jobs[number].gpus, self.cores, self.gpus, on_gpu
+        )
+        on = f"{self.cores} core{'s' * (self.cores > 1)}, {self.gpus or 'no'} GPU{'s' * (self.gpus > 1)}"
+        return f"{start}about {duration(seconds / 3600)} on this machine ({on})."
+
+    def table(self) -> str:
+        """A row a rule, in aligned columns."""
+        gpus = self.cluster or self.gpus > 0
+        header = ["rule", "jobs to run", *(["GPU-hours"] if gpus else []), "time in all", "longest job", "disk", "times from"]
+        return aligned(header, list(_rows(self.jobs, gpus)))
+
+    def origin(self) -> str:
+        """What the times are from."""
+        return (
+            "measured: the seconds of the same job, with another seed or in an earlier run, on the device of that time. rate: images a "
+            "second of\nthe same network and objective. assumed: from counted operations at "
+            f"{self.machine.operations / 1e12:.3g} TFLOP/s ({self.machine.words}),\n{self.machine.decoded:,.0f} decoded images/s, "
+            f"{self.machine.copied / 1e6:.0f} MB/s of copying and {self.machine.start:.0f} s a start; several GPUs are assumed to share a "
+            "pretraining without loss."
+        )
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Prints the table and its totals."""
-    totals(arguments.study, arguments.data_root, arguments.profile)
-
-
-def totals(study: Path, root: str | None, profile: Path) -> dict[str, Any]:
-    """Prints the table and returns its totals; the profile says the GPUs of a pretraining."""
+def planned(study: Path, root: str | None, profile: Path, own_cores: int | None = None) -> Plan:
+    """The plan of a study; the profile says the GPUs of a pretraining. `root` is the folder of raw data, `own_cores` how many cores are to
+    be used, without it all."""
     jobs = jobs_of(study, root, profile)
     by_output = {path: job for job in jobs for path in job.outputs}
     cluster, here = submits(profile), devices_of(os.environ)
@@ -163,34 +195,19 @@ def totals(study: Path, root: str | None, profile: Path) -> dict[str, Any]:
     estimator = Estimator(Path(root or os.environ.get("INVP_DATA") or "data"), Path("results"), machine)
     for job in jobs:
         estimator.estimate(job, by_output)
-    pending = [job for job in jobs if job.pending]
-    totals = {
-        "jobs": len(pending),
-        "gpu_hours": sum(job.hours for job in pending if on_gpu(job)),
-        "critical_path_hours": critical_path(jobs, by_output),
-        "gigabytes": sum(job.gigabytes for job in jobs),
-    }
-    gpus = bool(cluster or here)
-    header = ["rule", "jobs to run", *(["GPU-hours"] if gpus else []), "time in all", "longest job", "disk", "times from"]
-    print(aligned(header, list(_rows(jobs, gpus))), end="")
-    print(f"{totals['jobs']} jobs, {size(totals['gigabytes'])} on disk, ", end="")
-    if cluster:
-        most = max((job.gpus for job in jobs), default=1)
-        print(
-            f"{totals['gpu_hours']:,.4g} GPU-hours, {duration(totals['critical_path_hours'])} on the critical path with "
-            f"{most} GPU{'s' * (most > 1)} for a pretraining."
-        )
-    else:
-        seconds = makespan(jobs, lambda number: 3600 * jobs[number].hours / jobs[number].gpus, cores(), len(here), on_gpu)
-        print(
-            f"about {duration(seconds / 3600)} on this machine ({cores()} cores, {len(here) or 'no'} GPU{'s' * (len(here) > 1)})."
-        )
-    for line in over_limit(jobs):
+    return Plan(jobs, machine, cluster, len(here), own_cores or cores())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", nargs="?", default="", help="a name under config/studies, or a file (default: the default study)")
+    parser.add_argument("--data-root", help="where the raw data lies (default: $INVP_DATA or data)")
+    parser.add_argument("--profile", type=Path, default=Path("profiles/local"), help="whose GPUs count (default: profiles/local)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints the table, its totals, and what it assumes."""
+    plan = planned(study_file(arguments.study), arguments.data_root, arguments.profile)
+    print(plan.table() + plan.sentence())
+    for line in over_limit(plan.jobs):
         print(f"warning: {line}")
-    print(
-        "measured: the seconds of the same job, with another seed or in an earlier run, on the device of that time. rate: images a "
-        "second of\nthe same network and objective. assumed: from counted operations at "
-        f"{machine.operations / 1e12:.3g} TFLOP/s ({machine.words}),\n"
-        f"{machine.decoded:,.0f} decoded images/s, {machine.copied / 1e6:.0f} MB/s of copying and {machine.start:.0f} s a start; several GPUs are assumed to share a pretraining without loss."
-    )
-    return totals
+    print(plan.origin())

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from invp.models.encoders import build_encoder
 from invp.models.heads import build_head
+from invp.models.transformers import plain_names
 from invp.models.weights import read_saved
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import atomic_path
@@ -45,8 +46,8 @@ def save_checkpoint(state: dict, path: Path) -> None:
 
 
 def encoder_state(state: dict) -> dict[str, Tensor]:
-    """The encoder's tensors of a checkpoint under torchvision's names, without `fc`."""
-    return _under("encoder.", state)
+    """The encoder's tensors of a checkpoint under torchvision's names, without `fc`; of a transformer under timm's."""
+    return plain_names(_under("encoder.", state))
 
 
 def _under(prefix: str, state: dict) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from invp.data.transform import Transform
 from invp.models.encoders import build_encoder
+from invp.models.transformers import plain
 from invp.models.weights import read_safetensors, read_saved
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import canonical_json
@@ -55,7 +56,7 @@ def load_encoder(path: Path | str) -> nn.Module:
     size, mean, std = known["image_size"], known["mean"], known["std"]
     encoder = build_encoder(known["encoder"], size, mean=mean, std=std)
     try:
-        encoder.load_state_dict(tensors)
+        plain(encoder).load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"{path} does not hold the encoder that it names: {str(error).splitlines()[0]}") from None
     encoder.transform = Transform(size, mean, std, known["resize"] == "whole") if "resize" in known else None

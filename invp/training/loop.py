@@ -25,6 +25,7 @@ from invp.plumbing.progress import Progress
 from invp.plumbing.provenance import versions
 from invp.plumbing.sections import Augmentation, area_of_views, view_kinds
 from invp.training.checkpoint import load_checkpoint, save_checkpoint
+from invp.training.collapse import refuse_collapse
 from invp.training.distributed import Group, gather, on_any_process
 from invp.training.gradients import Gradients
 from invp.training.objective import build_objective
@@ -32,8 +33,6 @@ from invp.training.optim import build_optimizer, set_schedule
 from invp.training.resume import state_to_resume
 from invp.training.stop import Left, StopRequest, leave_if_asked
 
-COLLAPSED = 0.98  # squared length of the mean of unit vectors: 1 when all are equal
-UNIFORM = 0.9  # share of log M from which on the instance loss is no better than a guess
 LOOK_EVERY = 10  # steps between looks at what a GPU or other processes would have to be waited for
 
 
@@ -245,12 +244,6 @@ class Stage:
                     "Lower training.learning_rate, or raise objective.temperature"
                 )
 
-    def _against_collapse(self) -> str:
-        """What to change, of the options that the objective has."""
-        known = {"num_negatives": "raise objective.num_negatives (0: all images)", "temperature": "raise objective.temperature"}
-        own = [words for key, words in known.items() if key in self.section["objective"]]
-        return ", or ".join(["Lower training.learning_rate", *own])
-
     def _mean_loss(self) -> float:
         return float(self.sums["loss"]) / self.step
 
@@ -276,11 +269,4 @@ class Stage:
         row["images_per_second"] = round(self.steps * self.batch_size / max(seconds, 1e-9), 1)
         self.rows.append(row)
         self.step, self.sums = 0, {}
-        equal = row.get("feature_agreement", 0) > COLLAPSED
-        if equal and row.get("loss_instance", 1) >= UNIFORM * row.get("uniform_loss", 1):
-            raise UserError(
-                f"collapsed: after epoch {self.epoch} all features are equal (squared length of their mean "
-                f"{row['feature_agreement']:.3f}), and the instance loss is no better than a uniform guess "
-                f"({row.get('loss_instance', row['loss']):.3f}; log M is {row.get('uniform_loss', math.nan):.3f}). "
-                f"{self._against_collapse()}"
-            )
+        refuse_collapse(row, self.section)

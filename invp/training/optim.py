@@ -9,13 +9,15 @@ from torch import nn
 def build_optimizer(model: nn.Module, training: dict) -> torch.optim.Optimizer:
     """The optimiser of the section `training` over the model's trainable parameters.
 
-    Without `decay_norms` it has two groups: what decays, and biases and the weights of normalisations, which do not.
+    Without `decay_norms` it has two groups: what decays, and biases, the weights of normalisations, and positions, class token and
+    registers of a transformer, which do not.
     """
     # Raw pixels have nothing to train; an optimizer wants a tensor all the same.
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad] or [("", torch.zeros(0, requires_grad=True))]
-    groups = [{"params": [p for name, p in named if training["decay_norms"] or not _is_norm(name, p)]}]
+    spared = set() if training["decay_norms"] else _spared(model)
+    groups = [{"params": [p for name, p in named if name not in spared]}]
     if not training["decay_norms"]:
-        groups.append({"params": [p for name, p in named if _is_norm(name, p)], "weight_decay": 0.0})
+        groups.append({"params": [p for name, p in named if name in spared], "weight_decay": 0.0})
     groups = [group for group in groups if group["params"]]
     common = {"lr": training["learning_rate"], "weight_decay": training["weight_decay"]}
     if training["optimizer"] == "adamw":
@@ -30,9 +32,13 @@ def build_optimizer(model: nn.Module, training: dict) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, **common)
 
 
-def _is_norm(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a bias or the weight of a normalisation."""
-    return parameter.ndim <= 1 or name.endswith(".bias")
+def _spared(model: nn.Module) -> set[str]:
+    """Names of the parameters that are biases or weights of normalisations, or that one of timm's networks in the model wants spared."""
+    found = {name for name, parameter in model.named_parameters() if parameter.ndim <= 1 or name.endswith(".bias")}
+    for start, module in model.named_modules():
+        if hasattr(module, "no_weight_decay"):
+            found |= {f"{start}.{name}".removeprefix(".") for name in module.no_weight_decay()}
+    return found
 
 
 def set_schedule(optimizer: torch.optim.Optimizer, training: dict, position: float, shift: int = 0) -> float:

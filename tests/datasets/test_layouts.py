@@ -324,6 +324,19 @@ def tree_coco(root):
     return coco_tree(root, train=("train2017", [2, 1]), test=("val2017", [3]), val=("val", [1]))
 
 
+def tree_image_masks(root):
+    """Images in folders of folders, with masks of the same names; a file of the system lies beside."""
+    made = {}
+    for split, names in (("train", ["a/1.jpg", "b.png"]), ("test", ["c.JPG"])):
+        contents = []
+        for number, name in enumerate(names, 1):
+            write(root / f"roads/masks/{split}/{name.rsplit('.', 1)[0]}.png", mask_png(number))
+            contents.append(write(root / f"roads/images/{split}/{name}", png(9 * number, kind="PNG" if "png" in name else "JPEG")))
+        made[split] = [path.read_bytes() for path in contents], None
+    write(root / "roads/images/train/Thumbs.db", b"x")
+    return made, {"folder": "roads", "classes": ["road", "car", "tree"]}
+
+
 def tree_scenes(root):
     return {"train": (20, None), "test": (10, None)}, {"train_images": 20, "test_images": 10, "num_classes": 2}
 
@@ -344,6 +357,11 @@ def tree_corrupted(root):
     made = folders(root / "mine", {"train": ["a", "b"], "test": ["a", "b"], "val": ["a", "b"]}, 2)
     options = {"of": {"name": "image_folder", "folder": "mine"}, "corruption": "jpeg_compression", "severity": 2}
     return {"train": made["train"], "test": (4, None), "val": made["val"]}, options
+
+
+def tree_held_out(root):
+    folders(root / "mine", {"train": ["a", "b"], "test": ["a", "b"]}, 5)
+    return {"train": (7, None), "test": (3, None)}, {"of": {"name": "image_folder", "folder": "mine"}, "share": 0.3}
 
 
 TREES = {name.removeprefix("tree_"): value for name, value in list(globals().items()) if name.startswith("tree_")}
@@ -429,6 +447,31 @@ def test_a_mask_that_does_not_fit_its_image_is_a_bad_image(content, reason, tmp_
     path.unlink()
     with pytest.raises(UserError, match="000001.png is no mask, but its image is listed"):
         masks_of("voc2012_segmentation", tmp_path)
+
+
+def test_masks_of_ones_own_give_labels_and_a_share_for_the_test(tmp_path):
+    options = TREES["image_masks"](tmp_path)[1]
+    masks = masks_of("image_masks", tmp_path, **options)
+    shards = Shards(tmp_path / "out/train")
+    assert shards.sources() == ["a/1.jpg", "b.png"] and [set(np.unique(mask)) for mask in masks] == [{0, 1, 255}, {0, 2, 255}]
+    assert shards.multi_labels.tolist() == [[1, 0, 0], [0, 1, 0]] and len(shards.boxes(0)[0]) == 0
+    assert shards.manifest["ignored"] == {".db": 1} and shards.manifest["counts"] == {"road": 1, "car": 1, "tree": 0}
+    with pytest.raises(UserError, match="test_share is 0.5, but there is a test split, .*roads/images/test; set test_share: 0"):
+        masks_of("image_masks", tmp_path, "test", **options, test_share=0.5)
+    for split in ("train", "test"):
+        shared = {**options, "test_share": 0.5, "test": "none"}
+        assert len(masks_of("image_masks", tmp_path, split, **shared)) == 1
+    assert Shards(tmp_path / "out/train").sources() != Shards(tmp_path / "out/test").sources()
+
+
+def test_an_image_without_a_mask_is_named_and_a_mask_that_does_not_fit_too(tmp_path):
+    options = TREES["image_masks"](tmp_path)[1]
+    (tmp_path / "roads/masks/train/b.png").unlink()
+    with pytest.raises(UserError, match=r"1 images have no mask of their name \(.png\) in .*roads/masks/train: b.png"):
+        masks_of("image_masks", tmp_path, **options)
+    write(tmp_path / "roads/masks/train/b.png", mask_png(4))
+    with pytest.raises(UserError, match="b.png is no usable image: its mask has the number 4; valid: 0 to 3, and 255"):
+        masks_of("image_masks", tmp_path, **options)
 
 
 def test_the_masks_of_scenes_are_the_pixels_of_their_digits(tmp_path):

@@ -18,6 +18,7 @@ SHIPPED = {"digits", "scenes", "composites"}  # with scikit-learn
 # Sets of which each split has files of its own: another split does not list them.
 APART = {
     "image_folder",
+    "image_masks",
     "imagenet",
     "svhn",
     "places205",

@@ -130,7 +130,8 @@ def test_the_page_of_a_large_set_says_what_it_opens(graphs, digits, tmp_path):
         )
     section = {"name": "a", "title": "", "seed": 0, "stages": [1, 2], "objective": {"positives": "hard", "steps": 2}}
     inputs = {"graph": [graph.folder / "knn.arrow" for graph in graphs], "dataset": [digits["test"] / "manifest.json"]}
-    explorer.run(Job("explorer", section, inputs, {"page": tmp_path / "page.html"}, "no code"))
+    outputs = {"page": tmp_path / "page.html", "map": tmp_path / "map.arrow"}
+    explorer.run(Job("explorer", section, inputs, outputs, "no code"))
     page = (tmp_path / "page.html").read_text()
     data = json.loads(page.split('id="data">')[1].split("</script>")[0])
     opened = numbers_in(data["opened"], "u1")

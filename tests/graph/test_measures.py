@@ -52,6 +52,30 @@ def test_class_measures_equal_loops(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_what_the_neighbours_vote_for_equals_loops(seed):
+    rng = np.random.default_rng(seed)
+    table, labels = random_table(seed, k=4), rng.integers(-1, 3, 60)
+    table[rng.random(table.shape) < 0.2] = -1  # an approximate search may have found fewer
+    table[7] = -1
+    winner, most, own = gm.class_votes(table, labels, 3)
+    for node, row in enumerate(table):
+        near = [labels[j] for j in row if j >= 0 and labels[j] >= 0]
+        counts = [near.count(c) for c in range(3)]
+        assert winner[node] == (counts.index(max(counts)) if near else -1)
+        assert most[node] == pytest.approx(max(counts) / len(near) if near else np.nan, nan_ok=True)
+        expected = near.count(labels[node]) / len(near) if near and labels[node] >= 0 else np.nan
+        assert own[node] == pytest.approx(expected, nan_ok=True)
+    assert gm.in_degree(table).tolist() == [int((table == node).sum()) for node in range(60)]
+
+
+def test_outliers_are_ranked_by_their_mean_similarity():
+    similarities = np.array([[0.9, 0.8], [0.5, -np.inf], [0.7, 0.2], [-np.inf, -np.inf]])
+    assert gm.outlier_ranks(similarities).tolist() == [4, 3, 2, 1]
+    rows = np.random.default_rng(0).random((50, 5))
+    assert np.argsort(gm.outlier_ranks(rows)).tolist() == np.argsort(rows.mean(1)).tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_overlap_equals_sets(seed):
     one, other = random_table(seed), random_table(seed + 100)
     expected = [len(set(a) & set(b)) / 3 for a, b in zip(one, other, strict=True)]

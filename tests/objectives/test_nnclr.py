@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from rivals import Given, images
 from torch import nn
 
-from invp.objectives import nnclr
+from invp.objectives import _batch, nnclr
 from invp.objectives.nnclr import Config, Objective
 from invp.plumbing.config import plugin_options
 from invp.plumbing.errors import UserError
@@ -104,7 +104,7 @@ def test_the_queue_holds_the_last_features_and_wraps_around():
 def test_halves_of_the_batch_have_the_loss_and_gradients_of_the_whole(monkeypatch):
     """Each of two processes compares its own neighbours with the predictions of both."""
     objective, gathered = build(), []
-    monkeypatch.setattr(nnclr, "gather", lambda rows: gathered.append(rows) or rows)
+    monkeypatch.setattr(_batch, "gather", lambda rows: gathered.append(rows) or rows)
     whole = objective(VIEWS, INDEX, 1)
     losses = []
     for rank in range(2):
@@ -115,8 +115,9 @@ def test_halves_of_the_batch_have_the_loss_and_gradients_of_the_whole(monkeypatc
             torch.testing.assert_close(everyone[mine], rows)  # what this process gives
             return everyone
 
-        monkeypatch.setattr(nnclr, "gather", both)
-        monkeypatch.setattr(nnclr, "rank_and_world_size", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(_batch, "gather", both)
+        for module in (nnclr, _batch):
+            monkeypatch.setattr(module, "rank_and_world_size", lambda rank=rank: (rank, 2))
         part = objective([view[mine] for view in VIEWS], INDEX[mine], 1)
         losses.append(part["loss"])
         assert part["metrics"]["uniform_loss"] == whole["metrics"]["uniform_loss"]

@@ -9,7 +9,7 @@ import traceback
 import pytest
 import torch
 from test_contract import OBJECTIVES, D
-from test_pretrain import SMALL, encoder_input
+from test_pretrain import SMALL, small_encoder
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -24,7 +24,6 @@ from invp.tools._operations import pretended
 
 N, B, SIZE = 1_281_167, 64, 32
 CUDA = torch.device("cuda", 0)
-ENCODER = {"name": "resnet_small", "stem": "auto", "width": 8, "blocks": 1, "norm": "batch", "zero_init_residual": False}
 # Every way that InvP's positives, background, search and graph can be asked for.
 INVP = [
     {"positives": "easy"}, {"positives": "knn"}, {"union": False}, {"background": "exact"}, {"background": "official"},
@@ -32,7 +31,7 @@ INVP = [
 ]  # fmt: skip
 CASES = [(name, {}) for name in OBJECTIVES] + [("invp", options) for options in INVP] + [
     ("instance_discrimination", {"loss": loss}) for loss in ("full", "infonce", "nce")
-]  # fmt: skip
+] + [("dino", {"patch_weight": 0.0}), ("dino", {"centring": "sinkhorn", "learned_gain": True})]  # fmt: skip
 KORNIAS = {"kornia"}  # its conversions to Lab and its blur send constants of their own in every call
 
 
@@ -73,7 +72,7 @@ def mode():
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_a_step_waits_for_no_number(name, options, mode):
     torch.manual_seed(0)
-    encoder = build_encoder(ENCODER | encoder_input(name), SIZE)
+    encoder = build_encoder(small_encoder(name), SIZE)
     kind = "mlp" if constants("objectives", name).get("HEAD", True) else "none"
     head = build_head({"kind": kind, "dimensions": D}, encoder.num_features)
     module = load_plugin("objectives", name)

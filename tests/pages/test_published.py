@@ -35,7 +35,15 @@ def rows(content, **changes):
 
 
 def test_every_table_is_whole():
-    assert list(TABLES) == ["linear_classification", "semi_supervised", "transfer", "detection", "ablation", "mmselfsup"]
+    assert list(TABLES) == [
+        "linear_classification",
+        "semi_supervised",
+        "transfer",
+        "detection",
+        "ablation",
+        "mmselfsup",
+        "cifar10_transformers",
+    ]
     for table in TABLES.values():
         assert all(len(row) == len(table["columns"]) for row in table["rows"])
         assert set(table["measured"]) <= set(table["columns"]) and table["columns"][0] == "method"
@@ -83,7 +91,7 @@ def test_numbers_of_other_sets_stand_in_no_table_and_a_sentence_says_which_set_i
     assert published.tables_with_ours(section, TABLES, NUMBERS) == {}
     needed = {
         "linear_classification": "imagenet or places205 or voc2007", "semi_supervised": "imagenet", "detection": "voc0712", "ablation": "imagenet",
-        "mmselfsup": "voc2007",
+        "mmselfsup": "imagenet or voc2007 or voc0712",
     }  # fmt: skip
     assert published.left_out(TABLES, {}, NUMBERS) == [
         f"Not shown, since it would need a number of ours on {sets}: {TABLES[key]['title']}." for key, sets in needed.items()
@@ -158,6 +166,24 @@ def test_numbers_of_one_code_base_stand_beside_ours_of_the_encoders_features_alo
     assert rows(content, **moco) == {}
 
 
+def test_numbers_of_another_protocol_stand_beside_without_a_difference_in_few_words():
+    moco = {"objective_options": {"name": "moco"}, "head": "mlp", "stages": [200]}
+    other = [
+        metrics("linear", {"top1": 66.0}, stage=200, features="feature"), metrics("segmentation", {"miou": 60.0}, data="sbd", stage=200, mode="fcn"),
+        metrics("detection", {"ap": 50.0, "ap50": 80.0, "ap75": 55.0}, data="voc0712", stage=200),
+    ]  # fmt: skip
+    for content, found in zip(other[1:], ("sbd", "voc0712"), strict=True):
+        content["protocol"]["test_images"] = {"sbd": 1449, "voc0712": 4952}[found]
+    row = rows(other, **moco)["mmselfsup"]
+    assert {key: value.mean for key, value in row.values.items()} == {"imagenet_top1": 66, "voc0712_ap50": 80, "voc2012_miou": 60}
+    assert row.minus_published == {} and row.differs_in == ["imagenet_top1, voc0712_ap50, voc2012_miou by another protocol"]
+    section = {"experiments": ["a"], "loaded": {"a": experiment(**moco)}}
+    table, every = published.tables_with_ours(section, TABLES, other)["mmselfsup"]
+    assert published.as_table(table, every).rows[-1][-2:] == ["not comparable", row.differs_in[0]]
+    both = rows([*other, metrics("knn", {"top1_k20_t0.07": 57.7}, stage=200, features="feature")], **moco)["mmselfsup"]
+    assert both.minus_published == {"imagenet_knn20": pytest.approx(2.0)}, "what is comparable is compared"
+
+
 def test_an_untrained_network_is_held_against_nobody():
     row = rows([metrics("linear_blocks", {"top1": 5.0}, stage=0)], stages=[0])["linear_classification"]
     assert row.compared_with == "" and row.minus_published == {}
@@ -188,3 +214,14 @@ def test_as_a_table_and_as_csv():
         and lines[-1]["deviation"] == pytest.approx(0.5**0.5)
     )
     assert lines[-1]["difference"] == pytest.approx(0.3) and set(lines[-1]) == set(published.CSV_HEADER)
+
+
+def test_a_table_may_be_of_another_pretraining():
+    values = metrics("semi_supervised", {"top1": 88.0, "top5": 99.0}, data="cifar10", stage=400, share=1.0)
+    values["protocol"]["test_images"] = 10000
+    own = {"objective_options": {"name": "mae"}, "encoder": "vit_tiny", "dataset": "cifar10", "stages": [400]}
+    row = rows([values], **own)["cifar10_transformers"]
+    assert row.minus_published == {"fine_tuned": pytest.approx(-1.77)} and row.differs_in == ["400 epochs, not 2000"]
+    del own["encoder"], own["dataset"]
+    differs = rows([values], **own)["cifar10_transformers"].differs_in
+    assert differs == ["pretrained on imagenet", "network resnet50", "400 epochs, not 2000"]

@@ -25,6 +25,7 @@ evaluations:
   low-shot-svm: {shots: [1, 4], draws: 2}
   embedding-statistics: {}
   clusters: {tries: 2}
+  scan: {k: 5, epochs: 2, tries: 1}
   ranks: {viewed: 40, views: 4}
   semi-1pct: {name: semi_supervised, share: 0.01, batch_size: 10, epochs: 5}
   semi-10pct: {name: semi_supervised, share: 0.1, batch_size: 32, epochs: 5, learning_rate: 0.01}
@@ -188,7 +189,7 @@ def test_under_the_profile_of_a_cluster_jobs_without_a_gpu_ask_for_none(project)
     on_gpu, on_cpu, part = ("evaluate", True, "gpu"), ("evaluate_on_cpu", False, "cpu"), ("evaluate_part", True, "gpu")
     assert asked == {
         **dict.fromkeys(("knn", "svm", "low-shot-svm", "embedding-statistics", "clusters"), {on_cpu}),
-        **dict.fromkeys(("linear", "linear-blocks", "ranks", "semi-1pct", "semi-10pct", "detection", "segmentation"), {on_gpu}),
+        **dict.fromkeys(("linear", "linear-blocks", "scan", "ranks", "semi-1pct", "semi-10pct", "detection", "segmentation"), {on_gpu}),
         "transfer": {on_gpu, part},
         "layer-readout": {on_cpu, part},
     }

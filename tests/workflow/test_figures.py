@@ -31,6 +31,7 @@ from invp.training.objective import build_objective
 
 STUDY = "config/studies/all-figures.yaml"
 ELSEWHERE = [name for name in plugin_names("figures") if {"objective", "metrics"} & set(constants("figures", name)["NEEDS"])]
+OF_PATCHES = [name for name in plugin_names("figures") if "encoder" in constants("figures", name)["NEEDS"]]
 PICTURES = """
 extends: digits-invp
 title: Holes filled
@@ -46,21 +47,31 @@ evaluations:
   pixelwise: {name: segmentation, dataset: {name: scenes, size: 48, train_images: 6, test_images: 4}, steps: 2, batch_size: 2, crop: 32, width: 8, pictures: 3}
 figures: {training-curves: false, reconstructions: {images: 5}, segmentation: {}}
 """
+PATCHES = """
+extends: digits-invp
+title: Patches
+encoder: {name: vit_tiny, patch: 2, token_width: 24, depth: 1}
+stages: [0]
+graph: {snapshot: false}
+evaluations: {knn: false, linear: false}
+figures: {training-curves: false, attention: {}, patch-components: {label: 3}}
+"""
 
 
 def experiment_of(name: str) -> str:
-    return "smoke-pictures" if name in ELSEWHERE else "smoke-invp"
+    return "smoke-patches" if name in OF_PATCHES else "smoke-pictures" if name in ELSEWHERE else "smoke-invp"
 
 
 @pytest.fixture(scope="module")
 def drawn(finished, tmp_path_factory):
     """The finished smoke study with every figure of the folder."""
     project = finished.copy(tmp_path_factory.mktemp("figures") / "project")
-    names = ", ".join(f"{name.replace('_', '-')}: {{}}" for name in plugin_names("figures") if name not in ELSEWHERE)
+    names = ", ".join(f"{name.replace('_', '-')}: {{}}" for name in plugin_names("figures") if experiment_of(name) == "smoke-invp")
     with open(project.folder / "config/experiments/smoke-invp.yaml", "a") as file:
         file.write(f"\nfigures: {{{names}}}\n")
     (project.folder / "config/experiments/smoke-pictures.yaml").write_text(PICTURES)
-    (project.folder / STUDY).write_text("study: figures\nexperiments: [smoke-invp, smoke-pictures]\n")
+    (project.folder / "config/experiments/smoke-patches.yaml").write_text(PATCHES)
+    (project.folder / STUDY).write_text("study: figures\nexperiments: [smoke-invp, smoke-pictures, smoke-patches]\n")
     project.snakemake("all", study=STUDY)
     return project
 

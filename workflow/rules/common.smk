@@ -245,6 +245,16 @@ def renew_index():
         print(f"all studies: {write_index(Path('results'))}")
 
 
+def show_summary_if_nothing_ran():
+    """The same after a start that found nothing to run: Snakemake calls `onsuccess` only after jobs."""
+    asked = workflow.is_main_process and workflow.executor_plugin is not None and not workflow.dryrun
+    if asked and getattr(workflow, "scheduler", None) is not None and not len(workflow.dag):
+        show_summary()
+
+
+atexit.register(show_summary_if_nothing_ran)
+
+
 def share_of_machine(w):
     """The threads of a job that decodes images: as many jobs run at once as the study has runs, and two at least.
 

@@ -9,6 +9,7 @@ rule prepare:
         "results/logs/prepare/{dataset}-{split}.log",
     benchmark:
         "results/benchmarks/prepare/{dataset}-{split}.tsv"
+    priority: 1
     threads: share_of_machine
     resources:
         attempt=attempt_of,

@@ -37,6 +37,7 @@ rule explorer:
             category="{experiment}",
             labels={"seed": "{seed}", "figure": "neighbour graphs to look at"},
         ),
+        map=f"{RUN}/map.arrow",
         record=f"{RUN}/explorer.record.json",
     log:
         "results/logs/explorer/{experiment}-seed-{seed}.log",
@@ -54,5 +55,5 @@ rule explorer:
         inputs=inputs,
     shell:
         "python -m invp explorer --section {params.section:q} --code {params.code} --input {params.inputs}"
-        " --output page={output.page} record={output.record}"
+        " --output page={output.page} map={output.map} record={output.record}"
         " --keep-log {log} --attempt {resources.attempt} > {log} 2>&1"

@@ -64,8 +64,10 @@ def evaluation_data(w):
     files = {}
     if stated["NEEDS"] == "encoder":
         files["checkpoint"] = f"{RUN}/pretrain/stage-{{stage}}/checkpoint.pt".format(**w)
+    if stated["NEEDS"] == "graph":
+        files["graph"] = f"{RUN}/graph/stage-{{stage}}/knn.arrow".format(**w)
     for split in stated.get("SPLITS", ("train", "test")):
-        if stated["NEEDS"] == "features":
+        if stated["NEEDS"] in ("features", "graph"):
             files[split] = f"{RUN}/features/stage-{{stage}}/{dataset}-{split}.arrow".format(**w)
         files[f"{split}_data"] = manifest(dataset, split)
     # The set's own validation split, for an evaluation that chooses on one.
@@ -104,9 +106,9 @@ def figure_inputs(w):
         files["stage_features"] = [f"{run}/features/stage-{s}/{experiment['dataset_id']}-train.arrow" for s in stages]
     if "metrics" in needs:
         files["metrics"] = [f"{run}/evals/{e}/stage-{stages[-1]}/metrics.json" for e in experiment["evaluations"]]
-    if "objective" in needs:
+    if {"objective", "encoder"} & set(needs):
         files["checkpoint"] = f"{run}/pretrain/stage-{stages[-1]}/checkpoint.pt"
-    for split in ("train", "test") if {"features", "objective"} & set(needs) else ("train",):
+    for split in ("train", "test") if {"features", "objective", "encoder"} & set(needs) else ("train",):
         files[f"dataset_{split}"] = manifest(experiment["dataset_id"], split)
     return files
 

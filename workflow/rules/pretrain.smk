@@ -9,7 +9,7 @@ rule pretrain:
         "results/logs/pretrain/{experiment}-seed-{seed}-stage-{stage}.log",
     benchmark:
         "results/benchmarks/pretrain/{experiment}-seed-{seed}-stage-{stage}.tsv"
-    priority: 0  # what a finished stage gives is made before the next one trains
+    priority: 0  # all other rules have 1: what a finished stage gives is made before the next one trains
     threads: share_of_machine
     resources:
         attempt=attempt_of,

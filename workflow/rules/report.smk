@@ -48,6 +48,7 @@ rule summary:
         f"results/logs/summary/{STUDY['study']}.log",
     benchmark:
         f"results/benchmarks/summary/{STUDY['study']}.tsv"
+    priority: 1
     threads: 1
     resources:
         attempt=attempt_of,
@@ -87,6 +88,7 @@ rule report:
         f"results/logs/report/{STUDY['study']}.log",
     benchmark:
         f"results/benchmarks/report/{STUDY['study']}.tsv"
+    priority: 1
     threads: 1
     resources:
         attempt=attempt_of,

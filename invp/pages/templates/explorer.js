@@ -1,352 +1,215 @@
-// What the explorer does: it shows an image with its neighbours and its walk, at every stage of the training.
+// What the explorer does: it shows an image with its neighbours and its walk, at every stage of the training, and a map
+// of all images to move in and to choose from.
 //
-// The step `explorer` writes this file into explorer.html, beside the data. An image has a number in the data set,
-// which people see, and a place among the images shown (0, 1, ...), by which everything here speaks of it; -1 stands for
-// one that is not shown. Class names come from users' folders and may hold anything: they become text and attributes,
-// and never HTML.
+// The step `explorer` writes the files explorer*.js into explorer.html as one script: they are modules for whoever reads
+// and checks them, and the page needs no other file.
+import { byClass, byMeasure, classColour, classNames } from "./explorer_colours.js";
+import { className, hasWalk, labelName, MEASURES, neighboursOf, readRun, walkEdges } from "./explorer_data.js";
+import { byId, make, picture, table, thumbnail } from "./explorer_elements.js";
+import { drawImage } from "./explorer_image.js";
+import { drawChoices, drawList, drawPath, drawSelection } from "./explorer_lists.js";
+import { GraphMap } from "./explorer_map.js";
+import { drawBoth, drawSecondStages, readSecond } from "./explorer_second.js";
 
-const COLOURS = "#0b6e6e #c8553d #6a4c93 #e0a030 #3d6fb4 #7a8b3c #d1495b #5f6b73 #2a9d8f #8c4a2f".split(" ");
-const INK = "#1d2b2f";
 const MOST_IN_LEGEND = 40; // classes
-const MOST_IN_WALK = 60; // images that a step of the walk shows
-const MOST_CHOSEN = 8; // positives that the loss takes, and as many that it leaves
-const KEPT_AS = "* marks what the loss takes, by the objective's rule on the graph at the end of this stage";
+const BETWEEN_STAGES = 1400; // milliseconds, while they play
+const PANELS = ["image", "selection", "lists", "second"];
 
-// ---- The data
-
-const data = JSON.parse(byId("data").textContent);
-const numbers = unpacked(data.numbers, Int32Array); // place -> number
-const labels = unpacked(data.labels, Int32Array); // place -> index of its class, or -1
-const opened = unpacked(data.opened, Uint8Array); // place -> 1 if all its neighbours and positives are shown
-const placeOf = new Map(Array.from(numbers, (number, place) => [number, place]));
-const stages = data.stages.map((stage) => ({
-  ...stage,
-  neighbours: unpacked(stage.neighbours, Int32Array), // k of each image, the nearest first
-  similarities: unpacked(stage.similarities, Float32Array),
-  positions: unpacked(stage.positions, Float32Array), // x and y of each image, within -1 and 1
-  walks: {
-    offsets: unpacked(stage.walks.offsets, Int32Array), // where the positives of each image begin below
-    positives: unpacked(stage.walks.positives, Int32Array),
-    distances: unpacked(stage.walks.distances, Int8Array), // the step of the walk that reached them
-    similarities: unpacked(stage.walks.similarities, Float32Array),
-    chosen: unpacked(stage.walks.chosen, Uint8Array), // 1 where the loss takes it
-  },
-}));
+const run = readRun(byId("data").textContent);
 
 // What the user looks at.
-let stageIndex = stages.length - 1;
+let stageIndex = run.stages.length - 1;
 let onlyClass = -1; // the class that the map shows alone, or -1
+let colour = "class";
+let selected = []; // places
+let path = []; // places
+let listed = []; // places of the list that is shown
+let second = null; // the second run
+let playing = 0;
 // Walks may have been kept of a few images only: the page opens at the first of them.
-const firstWithWalk = labels.findIndex((_, place) => hasWalk(place));
-let anchor = firstWithWalk < 0 ? opened.indexOf(1) : firstWithWalk;
+const firstWithWalk = run.labels.findIndex((_, place) => hasWalk(stage(), place));
+let anchor = firstWithWalk < 0 ? run.opened.indexOf(1) : firstWithWalk;
 const earlierAnchors = [];
 
-function byId(id) {
-  return document.getElementById(id);
+function stage() {
+  return run.stages[stageIndex];
 }
 
-/** The numbers in a text of base64. */
-function unpacked(text, ArrayType) {
-  return new ArrayType(Uint8Array.from(atob(text), (character) => character.charCodeAt(0)).buffer);
-}
-
-function className(label) {
-  return label < 0 ? "no label" : data.classes[label];
-}
-
-function colour(label) {
-  if (label < 0) return "#889";
-  // Steps of the golden angle keep the hues of many classes apart.
-  return COLOURS[label] ?? `hsl(${(label * 137.5) % 360} 55% 45%)`;
-}
-
-function hasWalk(place) {
-  const { offsets } = stages[stageIndex].walks;
-  return offsets[place + 1] > offsets[place];
-}
-
-/** The anchor's neighbours, the nearest first, as {place, similarity}. */
-function neighboursOfAnchor() {
-  const { k, neighbours, similarities } = stages[stageIndex];
-  const found = [];
-  for (let entry = anchor * k; entry < (anchor + 1) * k; entry++) {
-    // An approximate search may have found fewer than k.
-    if (neighbours[entry] >= 0) found.push({ place: neighbours[entry], similarity: similarities[entry] });
-  }
-  return found;
-}
-
-/** What the walk from the anchor found, the most similar first, as {place, similarity, distance, chosen}. */
-function walkOfAnchor() {
-  const { offsets, positives, distances, similarities, chosen } = stages[stageIndex].walks;
-  const found = [];
-  for (let entry = offsets[anchor]; entry < offsets[anchor + 1]; entry++) {
-    found.push({
-      place: positives[entry],
-      similarity: similarities[entry],
-      distance: distances[entry],
-      chosen: chosen[entry] === 1,
-    });
-  }
-  return found.sort((one, other) => other.similarity - one.similarity);
+function secondStage() {
+  return second.stages[Number(byId("second-stage").value)];
 }
 
 /** The places that can be opened and that the legend's choice of a class leaves. */
 function placesOfChosenClass() {
-  const left = (place) => onlyClass < 0 || labels[place] === onlyClass;
-  return Array.from(labels.keys()).filter((place) => opened[place] && left(place));
+  const left = (place) => onlyClass < 0 || run.labels[place] === onlyClass;
+  return Array.from(run.labels.keys()).filter((place) => run.opened[place] && left(place));
 }
 
 /** The next place that can be opened, `step` (1 or -1) after the anchor and on. */
 function nextPlace(step) {
   let place = anchor;
-  do place = (place + step + data.shown) % data.shown;
-  while (!opened[place]);
+  do place = (place + step + run.shown) % run.shown;
+  while (!run.opened[place]);
   return place;
 }
 
-// ---- The anchor and its lists
+// ---- The maps
 
-/** A new element; `children` are elements and texts. */
-function make(tag, attributes, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
+const map = new GraphMap(byId("frame"), {
+  choose,
+  hover: showTip,
+  select,
+  picture: (place) => picture(place, () => map.draw()),
+});
+const secondMap = new GraphMap(byId("second-frame"), {
+  choose,
+  hover: () => {},
+  select,
+  picture: (place) => picture(place, () => secondMap.draw()),
+});
 
-function thumbnail(place, size = "") {
-  const [row, column] = [Math.floor(place / data.columns), place % data.columns];
-  return make("span", {
-    class: `thumb ${size}`,
-    style: `--row: ${row}; --column: ${column}`,
-    role: "img",
-    "aria-label": `image ${numbers[place]}, class ${className(labels[place])}`,
+/** 1 for each image that is faint: neither of the class that is alone nor selected, or not to be opened; null if none is. */
+function faintImages() {
+  const chosen = new Set(selected);
+  const faint = Uint8Array.from(run.labels, (label, place) => {
+    if (chosen.size) return chosen.has(place) ? 0 : 1;
+    return !run.opened[place] || (onlyClass >= 0 && label !== onlyClass) ? 1 : 0;
   });
+  return faint.includes(1) ? faint : null;
 }
 
-/** A button with an image, which becomes the anchor by a click; a positive that the loss takes has a star. */
-function tile({ place, similarity, chosen }) {
-  const likeAnchor = labels[place] === labels[anchor] ? "same" : "other";
-  const button = make(
-    "button",
-    { type: "button", class: `tile ${labels[place] < 0 ? "" : likeAnchor}`, "data-number": numbers[place] },
-    thumbnail(place),
-    className(labels[place]),
-    make("small", {}, similarity.toFixed(3) + (chosen ? "*" : "")),
-  );
-  button.disabled = !opened[place];
-  if (button.disabled) button.title = "Shown as a neighbour only: not all of its own neighbours are in the sample";
-  button.addEventListener("click", () => choose(place));
-  return button;
+function edgesOf(graph) {
+  const near = neighboursOf(graph, anchor).map(({ place }) => ({ from: anchor, to: place, step: 1 }));
+  const walk = () => walkEdges(run, graph, anchor).map(([from, to, step]) => ({ from, to, step }));
+  return [...(byId("edges").checked ? near : []), ...(byId("walks").checked ? walk() : [])];
 }
 
-function list(id, title, note, images) {
-  const section = make("section", {}, make("h3", {}, title));
-  if (note) section.append(make("p", { class: "note" }, note));
-  section.append(make("div", { class: "row", id }, ...images.map(tile)));
-  return section;
-}
-
-/** How many of the images with a label have the anchor's, in words; nothing without labels. */
-function shareOfClass(images) {
-  const labelled = images.filter(({ place }) => labels[place] >= 0);
-  if (!labelled.length) return "";
-  const same = labelled.filter(({ place }) => labels[place] === labels[anchor]);
-  return `${same.length} of ${labelled.length} of the anchor's class`;
-}
-
-function neighbourList(neighbours) {
-  return list("neighbours", `${neighbours.length} nearest neighbours`, shareOfClass(neighbours), neighbours);
-}
-
-/** A list for each step of the walk, and the positives that the loss takes and leaves. */
-function walkLists(walk) {
-  const lists = [];
-  for (let step = 1; step <= data.steps; step++) {
-    const reached = walk.filter(({ distance }) => distance === step);
-    if (reached.length) {
-      const title = `Walk, step ${step}: ${reached.length} images`;
-      lists.push(list(`step-${step}`, title, shareOfClass(reached), reached.slice(0, MOST_IN_WALK)));
-    }
+function colourMap() {
+  const { legend, ...colours } = colour === "class" ? byClass(run) : byMeasure(stage(), colour);
+  const faint = faintImages();
+  map.colouring = { ...colours, faint };
+  if (second) {
+    const other = colour === "class" || !secondStage().each[colour] ? byClass(run) : byMeasure(secondStage(), colour);
+    secondMap.colouring = { palette: other.palette, index: other.index, faint };
   }
-  const chosen = walk.filter((positive) => positive.chosen);
-  const left = walk.filter((positive) => !positive.chosen);
-  if (data.leastSimilarFirst) chosen.reverse();
-  const title = `${data.kinds.chosen}: the loss takes ${chosen.length} of ${walk.length}, ${data.kinds.rule}`;
-  const notes = [shareOfClass(chosen), KEPT_AS];
-  lists.push(list("chosen", title, notes.filter(Boolean).join("; "), chosen.slice(0, MOST_CHOSEN)));
-  const rest = left.length ? `the loss leaves ${left.length}` : "none, the loss takes all";
-  lists.push(list("left", `${data.kinds.left}: ${rest}`, shareOfClass(left), left.slice(0, MOST_CHOSEN)));
-  return lists;
+  drawLegend(legend);
 }
 
-/** What stands in place of a walk that was not kept: why, and a way to the next image with one. */
-function missingWalk() {
-  const note = "This image is not among the anchors whose positives were kept (graph.anchors).";
-  const parts = [list("step-1", "Walk", note, [])];
-  for (let ahead = 1; ahead <= data.shown; ahead++) {
-    const place = (anchor + ahead) % data.shown;
-    if (hasWalk(place)) {
-      const button = make("button", { type: "button", id: "next-walk" }, "The next image with a walk");
-      button.addEventListener("click", () => choose(place));
-      return [...parts, button];
-    }
+function drawMarks() {
+  const names = (positions) => (colour === "class" ? classNames(run, positions) : []);
+  map.marks = { anchor, edges: edgesOf(stage()), path, names: names(stage().positions) };
+  map.drawLines();
+  const images = `${run.shown} images by t-SNE of their neighbour graph after epoch ${stage().epoch}`;
+  const lines = "lines lead to its neighbours";
+  map.lines.setAttribute("aria-label", `Map of ${images}; image ${run.numbers[anchor]} is marked, ${lines}`);
+  if (!second) return;
+  secondMap.marks = { anchor, edges: edgesOf(secondStage()), path: [], names: names(secondStage().positions) };
+  secondMap.drawLines();
+  secondMap.lines.setAttribute("aria-label", `Map of the same images by ${second.experiment}, seed ${second.seed}`);
+}
+
+function drawMaps() {
+  colourMap();
+  map.moveTo(stage().positions);
+  if (second) secondMap.moveTo(secondStage().positions);
+  drawMarks();
+}
+
+function showTip(place, x = 0, y = 0) {
+  const tip = byId("tip");
+  tip.hidden = place < 0;
+  if (place < 0) return;
+  const value =
+    colour === "class" ? [] : [make("br", {}), `${MEASURES[colour].name}: ${measureText(stage().each[colour][place])}`];
+  const words = make("span", {}, `image ${run.numbers[place]}: ${className(run, place)}`, ...value);
+  tip.replaceChildren(thumbnail(run, place, "large"), words);
+  const left = Math.min(x + 16, byId("frame").clientWidth - tip.offsetWidth - 4);
+  tip.style.transform = `translate(${Math.max(0, left)}px, ${y > tip.offsetHeight + 24 ? y - tip.offsetHeight - 12 : y + 16}px)`;
+}
+
+function drawLegend(scale) {
+  if (scale) {
+    const bar = make("span", { class: "scale" });
+    bar.style.background = `linear-gradient(to right, ${scale.colours.join(", ")})`;
+    byId("legend").replaceChildren(
+      make("span", {}, scale.ends[0]),
+      bar,
+      make("span", {}, `${scale.ends[1]} ${scale.unit}`),
+    );
+    return;
   }
-  return parts;
-}
-
-/** "7 x cat, 3 x dog": the most frequent class first. */
-function tally(images) {
-  const counts = Object.create(null); // a plain {} has entries of its own, and a class may be named as one of them
-  for (const { place } of images) {
-    const name = className(labels[place]);
-    counts[name] = (counts[name] ?? 0) + 1;
-  }
-  const sorted = Object.entries(counts).sort((one, other) => other[1] - one[1]);
-  return sorted.map(([name, count]) => `${count} x ${name}`).join(", ");
-}
-
-function drawAnchor() {
-  const neighbours = neighboursOfAnchor();
-  const walk = walkOfAnchor();
-  byId("anchor").replaceChildren(thumbnail(anchor, "large"));
-  byId("anchor-name").textContent = `Image ${numbers[anchor]}: ${className(labels[anchor])}`;
-  byId("anchor-note").textContent = `Neighbours: ${tally(neighbours)}`;
-  const lists = [neighbourList(neighbours)];
-  if (walk.length) lists.push(...walkLists(walk));
-  else if (data.steps) lists.push(...missingWalk());
-  byId("lists").replaceChildren(...lists);
-}
-
-// ---- The map
-
-const canvas = byId("map");
-const pen = canvas.getContext("2d");
-
-/** Where an image lies on the canvas, in its pixels from the top left. */
-function pointOf(place) {
-  const { positions } = stages[stageIndex];
-  const spread = 550; // pixels from the middle to the farthest image; less in height, where there is less room
-  return [
-    canvas.width / 2 + positions[2 * place] * spread,
-    canvas.height / 2 - positions[2 * place + 1] * spread * 0.85,
-  ];
-}
-
-function drawDisc([x, y], radius, fill) {
-  pen.fillStyle = fill;
-  pen.beginPath();
-  pen.arc(x, y, radius, 0, 2 * Math.PI);
-  pen.fill();
-}
-
-function drawLine(from, to) {
-  pen.beginPath();
-  pen.moveTo(...from);
-  pen.lineTo(...to);
-  pen.stroke();
-}
-
-function drawMap() {
-  pen.clearRect(0, 0, canvas.width, canvas.height);
-  for (let place = 0; place < data.shown; place++) {
-    const [x, y] = pointOf(place);
-    const clear = opened[place] ? 0.75 : 0.2;
-    pen.globalAlpha = onlyClass < 0 || labels[place] === onlyClass ? clear : 0.07;
-    pen.fillStyle = colour(labels[place]);
-    pen.fillRect(x - 3.5, y - 3.5, 7, 7);
-  }
-  pen.globalAlpha = 1;
-  pen.strokeStyle = INK;
-  pen.lineWidth = 1.5;
-  for (const { place } of neighboursOfAnchor()) drawLine(pointOf(anchor), pointOf(place));
-  drawDisc(pointOf(anchor), 11, INK);
-  drawDisc(pointOf(anchor), 7, colour(labels[anchor]));
-  const images = `${data.shown} images on their two principal axes after epoch ${stages[stageIndex].epoch}`;
-  canvas.setAttribute(
-    "aria-label",
-    `Map of ${images}; image ${numbers[anchor]} is marked with lines to its neighbours`,
-  );
-}
-
-function chooseNearest(event) {
-  const box = canvas.getBoundingClientRect(); // the canvas is drawn larger than the page shows it
-  const x = ((event.clientX - box.left) / box.width) * canvas.width;
-  const y = ((event.clientY - box.top) / box.height) * canvas.height;
-  let nearest = -1;
-  let least = Number.POSITIVE_INFINITY;
-  for (const place of placesOfChosenClass()) {
-    const [u, v] = pointOf(place);
-    const distance = (u - x) ** 2 + (v - y) ** 2;
-    if (distance < least) {
-      least = distance;
-      nearest = place;
-    }
-  }
-  if (nearest >= 0) choose(nearest);
+  const buttons = run.classes.slice(0, MOST_IN_LEGEND).map((name, label) => {
+    const dot = make("span", { class: "dot" });
+    dot.style.background = classColour(label);
+    const button = make("button", { type: "button", "aria-pressed": label === onlyClass }, dot, name);
+    button.addEventListener("click", () => toggleClass(label));
+    return button;
+  });
+  byId("legend").replaceChildren(...buttons);
 }
 
 function drawAbout() {
-  const total = data.total.toLocaleString();
-  const anchors = opened.reduce((sum, each) => sum + each, 0).toLocaleString();
+  const total = run.total.toLocaleString();
+  const anchors = run.opened.reduce((sum, each) => sum + each, 0).toLocaleString();
   const sample =
-    `rows; of ${total} images, ${data.shown.toLocaleString()} are shown: seeded anchors with all their neighbours and ` +
+    `Of ${total} images, ${run.shown.toLocaleString()} are shown: seeded anchors with all their neighbours and ` +
     `positives of every stage. The ${anchors} of which no neighbour is missing can be opened; the others are faint.`;
-  const rows = data.total > data.shown ? sample : `rows of all ${total} images.`;
-  byId("about").textContent = `Principal axes of the ${rows} Click selects the nearest image.`;
-  const walked = data.walked
-    ? `; positives are of the ${data.walked.toLocaleString()} anchors whose walks were kept`
+  const rows = run.total > run.shown ? sample : `All ${total} images.`;
+  const meaning =
+    "Placed by t-SNE of the neighbour graph: it keeps who is near whom. Distances between islands, their sizes and their places mean nothing.";
+  byId("about").textContent =
+    `${rows} ${meaning} A click chooses the nearest image, a drag moves the map, the wheel enlarges it.`;
+  const walked = run.walked
+    ? `; positives are of the ${run.walked.toLocaleString()} anchors whose walks were kept`
     : "";
   byId("measures-of").textContent = `Of the whole graph, n = ${total} images${walked}.`;
 }
 
-// ---- The measures
-
-function measureRow(tag, title, values) {
-  const cells = values.map((value, index) => make(tag, { class: index === stageIndex ? "now" : "" }, value));
-  return make("tr", {}, make(tag, {}, title), ...cells);
-}
-
 function measureText(value) {
   if (value === undefined) return "";
-  return Number.isInteger(value) ? String(value) : value.toFixed(3);
+  return Number.isInteger(value) ? value.toLocaleString() : value.toFixed(3);
 }
 
 function drawMeasures() {
-  const names = new Set(stages.flatMap((stage) => Object.keys(stage.measures)));
-  const rows = [
-    measureRow(
-      "th",
-      "epoch",
-      stages.map((stage) => String(stage.epoch)),
-    ),
-  ];
-  for (const name of names) {
-    const values = stages.map((stage) => measureText(stage.measures[name]));
-    rows.push(measureRow("td", name.replaceAll("_", " "), values));
-  }
-  byId("measures").replaceChildren(...rows);
+  const names = [...new Set(run.stages.flatMap((each) => Object.keys(each.measures)))];
+  const header = ["epoch", ...run.stages.map(({ epoch }) => String(epoch))];
+  const rows = names.map((name) => [
+    name.replaceAll("_", " "),
+    ...run.stages.map(({ measures }) => measureText(measures[name])),
+  ]);
+  byId("measures").replaceChildren(table("Measures of the graph over the stages", [header, ...rows], stageIndex + 1));
 }
 
 // ---- What the user can do
 
 function draw() {
   byId("stage").value = stageIndex;
-  byId("stage-name").textContent = stages[stageIndex].epoch;
-  drawMap();
-  drawAnchor();
-  drawMeasures();
+  byId("stage-name").textContent = stage().epoch;
+  drawMarks();
+  drawImage(run, stage(), anchor, choose);
+  if (second) drawBoth(run, stage(), second, secondStage(), anchor, choose);
   try {
-    history.replaceState(null, "", `#stage=${stages[stageIndex].epoch}&image=${numbers[anchor]}`);
+    history.replaceState(null, "", `#stage=${stage().epoch}&image=${run.numbers[anchor]}`);
   } catch {
     // A page that is shown in a sandbox may not change its address, and needs not.
   }
 }
 
+/** What depends on the stage, and not on the image. */
+function drawStage() {
+  fillColours();
+  drawMaps();
+  drawMeasures();
+  drawChoices(run, stage());
+  if (!byId("panel-lists").hidden) showList();
+  drawSelection(run, stage(), selected, choose, () => select([]));
+}
+
 function choose(place) {
+  if (!run.opened[place]) return;
   earlierAnchors.push(anchor);
   anchor = place;
+  if (byId("panel-second").hidden) showPanel("image", false);
   draw();
 }
 
@@ -357,8 +220,29 @@ function goBack() {
 }
 
 function showStage(index) {
-  stageIndex = Math.max(0, Math.min(stages.length - 1, index));
+  stageIndex = Math.max(0, Math.min(run.stages.length - 1, index));
+  path = [];
+  drawStage();
   draw();
+}
+
+/** Shows stage after stage; a second press stops. */
+function play() {
+  clearTimeout(playing);
+  byId("play").textContent = playing ? "Play" : "Stop";
+  if (playing) {
+    playing = 0;
+    return;
+  }
+  const next = (index) => {
+    showStage(index);
+    if (index + 1 < run.stages.length) playing = setTimeout(next, BETWEEN_STAGES, index + 1);
+    else {
+      playing = 0;
+      byId("play").textContent = "Play";
+    }
+  };
+  next(0);
 }
 
 function chooseRandom() {
@@ -372,33 +256,89 @@ function toggleClass(label) {
   for (const [index, button] of byId("legend").querySelectorAll("button").entries()) {
     button.setAttribute("aria-pressed", index === onlyClass);
   }
-  byId("random").textContent = `${onlyClass < 0 ? "all" : className(onlyClass)} (r)`;
-  drawMap();
+  byId("random").textContent = `${onlyClass < 0 ? "all" : labelName(run, onlyClass)} (r)`;
+  map.colouring.faint = secondMap.colouring.faint = faintImages();
+  map.draw();
+  secondMap.draw();
 }
 
-function drawLegend() {
-  const buttons = data.classes.slice(0, MOST_IN_LEGEND).map((name, label) => {
-    const dot = make("span", { class: "dot" });
-    dot.style.background = colour(label);
-    const button = make("button", { type: "button", "aria-pressed": false }, dot, name);
-    button.addEventListener("click", () => toggleClass(label));
-    return button;
-  });
-  byId("legend").replaceChildren(...buttons);
+function select(places) {
+  selected = places;
+  drawSelection(run, stage(), selected, choose, () => select([]));
+  showPanel("selection", false);
+  map.colouring.faint = secondMap.colouring.faint = faintImages();
+  map.draw();
+  secondMap.draw();
+}
+
+function toggleLasso() {
+  map.lasso = secondMap.lasso = !map.lasso;
+  byId("lasso").setAttribute("aria-pressed", map.lasso);
+  byId("frame").classList.toggle("selecting", map.lasso);
+}
+
+function showPanel(name, focus = true) {
+  for (const each of PANELS) {
+    const tab = byId(`tab-${each}`);
+    byId(`panel-${each}`).hidden = each !== name;
+    tab.setAttribute("aria-selected", each === name);
+    tab.tabIndex = each === name ? 0 : -1;
+    if (each === name && focus) tab.focus();
+  }
+  if (name === "lists" && !byId("listed").childElementCount) showList();
+}
+
+function showList() {
+  listed = drawList(run, stage(), choose);
+  byId("select-list").disabled = !listed.length;
+}
+
+function findPath(event) {
+  event.preventDefault();
+  const end = run.placeOf.get(Number(byId("path-end").value.trim() || Number.NaN));
+  byId("path-end").setCustomValidity(end === undefined ? "No image of this number is shown" : "");
+  if (!byId("path-end").reportValidity()) return;
+  path = drawPath(run, stage(), anchor, end, choose);
+  drawMarks();
+}
+
+async function chooseSecond(event) {
+  const [file] = event.target.files;
+  if (!file) return;
+  try {
+    second = await readSecond(run, file);
+    byId("second-note").textContent =
+      `${second.title} (${second.experiment}, seed ${second.seed}) is shown below the map.`;
+    byId("second").hidden = false;
+    drawSecondStages(second);
+    drawMaps();
+    draw();
+  } catch (error) {
+    byId("second-note").textContent = error.message;
+  }
+}
+
+function fillColours() {
+  const names = Object.keys(MEASURES).filter((name) => stage().each[name]);
+  if (!names.includes(colour)) colour = "class";
+  const options = [["class", "class"], ...names.map((name) => [name, MEASURES[name].name])];
+  byId("colour").replaceChildren(...options.map(([value, name]) => make("option", { value }, name)));
+  byId("colour").value = colour;
 }
 
 /** What the search suggests; a class that is named by a number is asked for as "class 7", since "7" is an image. */
 function fillSuggestions() {
-  const values = data.classes.map((name) => (/^\d+$/.test(name) ? `class ${name}` : name));
+  const values = run.classes.map((name) => (/^\d+$/.test(name) ? `class ${name}` : name));
   byId("classes").replaceChildren(...values.map((value) => make("option", { value })));
 }
 
 /** The place of the image of this number, or of the first one of this class; undefined if none can be opened. */
 function searched(text) {
-  if (/^\d+$/.test(text) && opened[placeOf.get(Number(text))]) return placeOf.get(Number(text));
+  const place = run.placeOf.get(Number(text));
+  if (/^\d+$/.test(text) && run.opened[place]) return place;
   const wanted = text.replace(/^class\s+/i, "").toLowerCase();
-  const label = data.classes.findIndex((name) => name.toLowerCase() === wanted);
-  const first = label < 0 ? -1 : labels.findIndex((each, place) => each === label && opened[place]);
+  const label = run.classes.findIndex((name) => name.toLowerCase() === wanted);
+  const first = label < 0 ? -1 : run.labels.findIndex((each, at) => each === label && run.opened[at]);
   return first < 0 ? undefined : first;
 }
 
@@ -411,6 +351,7 @@ function search(event) {
   query.reportValidity();
 }
 
+const ARROWS = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };
 const KEYS = {
   "[": () => showStage(stageIndex - 1),
   "]": () => showStage(stageIndex + 1),
@@ -418,6 +359,12 @@ const KEYS = {
   ArrowRight: () => choose(nextPlace(1)),
   Backspace: goBack,
   r: chooseRandom,
+  l: toggleLasso,
+  v: () => select(map.visible()),
+  "+": () => map.zoom(1.5),
+  "-": () => map.zoom(1 / 1.5),
+  0: () => map.fit(),
+  Escape: () => selected.length && select([]),
   "/": (event) => {
     event.preventDefault(); // or the slash would be typed into the search
     byId("query").focus();
@@ -425,29 +372,72 @@ const KEYS = {
 };
 
 function pressKey(event) {
-  const typing = event.target === byId("query");
-  const sliding = event.target === byId("stage") && event.key.startsWith("Arrow");
-  if (!typing && !sliding && !event.ctrlKey && !event.metaKey && !event.altKey) KEYS[event.key]?.(event);
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("textarea, select, [type=file]")) return;
+  if (event.target.matches("input:not([type])")) return; // typing
+  if (event.target.matches("[role=tab]") && event.key.startsWith("Arrow")) {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key] ?? 0;
+    const at = PANELS.indexOf(event.target.id.slice(4));
+    showPanel(PANELS[(at + step + PANELS.length) % PANELS.length]);
+  } else if (event.shiftKey && ARROWS[event.key]) {
+    event.preventDefault();
+    map.pan(...ARROWS[event.key]);
+  } else if (!(event.target === byId("stage") && event.key.startsWith("Arrow"))) KEYS[event.key]?.(event);
 }
 
 /** Goes to the stage and the image that the address names, as #stage=90&image=12. */
 function followAddress() {
   const address = new URLSearchParams(location.hash.slice(1));
-  const index = stages.findIndex((stage) => String(stage.epoch) === address.get("stage"));
+  const index = run.stages.findIndex(({ epoch }) => String(epoch) === address.get("stage"));
   if (index >= 0) stageIndex = index;
-  const place = placeOf.get(Number(address.get("image") ?? Number.NaN));
-  if (opened[place]) anchor = place;
+  const place = run.placeOf.get(Number(address.get("image") ?? Number.NaN));
+  if (run.opened[place]) anchor = place;
 }
 
-byId("stage").max = stages.length - 1;
-byId("stage").addEventListener("input", (event) => showStage(Number(event.target.value)));
-byId("random").addEventListener("click", chooseRandom);
-byId("search").addEventListener("submit", search);
-byId("query").addEventListener("input", () => byId("query").setCustomValidity(""));
-canvas.addEventListener("click", chooseNearest);
-document.addEventListener("keydown", pressKey);
-drawAbout();
-drawLegend();
-fillSuggestions();
+function listen() {
+  const clicks = {
+    play,
+    random: chooseRandom,
+    lasso: toggleLasso,
+    fit: () => map.fit(),
+    "zoom-in": () => map.zoom(1.5),
+    "zoom-out": () => map.zoom(1 / 1.5),
+    "select-view": () => select(map.visible()),
+    "select-list": () => select(listed),
+  };
+  for (const [name, act] of Object.entries(clicks)) byId(name).addEventListener("click", act);
+  for (const name of PANELS) byId(`tab-${name}`).addEventListener("click", () => showPanel(name));
+  for (const name of ["edges", "walks"]) byId(name).addEventListener("change", drawMarks);
+  byId("stage").max = run.stages.length - 1;
+  byId("stage").addEventListener("input", (event) => showStage(Number(event.target.value)));
+  byId("colour").addEventListener("change", (event) => {
+    colour = event.target.value;
+    drawMaps();
+  });
+  byId("search").addEventListener("submit", search);
+  byId("query").addEventListener("input", () => byId("query").setCustomValidity(""));
+  byId("list").addEventListener("change", showList);
+  byId("path").addEventListener("submit", findPath);
+  byId("path-end").addEventListener("input", () => byId("path-end").setCustomValidity(""));
+  byId("second-file").addEventListener("change", chooseSecond);
+  byId("second-stage").addEventListener("change", () => {
+    drawMaps();
+    draw();
+  });
+  document.addEventListener("keydown", pressKey);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMaps);
+}
+
 followAddress();
-draw();
+fillColours();
+drawAbout();
+drawMaps();
+performance.mark("map drawn");
+// The pictures lie below this script: what shows them waits until they are there.
+document.addEventListener("DOMContentLoaded", () => {
+  fillSuggestions();
+  showPanel("image", false);
+  drawStage();
+  draw();
+  listen();
+  performance.mark("page drawn");
+});
