@@ -58,6 +58,16 @@ def test_a_measure_that_equals_another_in_every_graph_is_drawn_once(drawn):
     assert report.graph_plots(section, Numbers(rows)) == ["Same-class share of edges", "Share of mutual edges"]
 
 
+def test_measures_of_graphs_have_a_table_an_experiment_and_a_column_a_stage():
+    section = {"experiments": ["a", "b", "c"], "seeds": [0], "loaded": {n: {"stages": [1, 2]} for n in "abc"}}
+    rows = [Number(n, 0, stage, "graph", "mutual_share", 0.1 * stage) for n in "ab" for stage in (1, 2)]
+    rows.append(Number("a", 0, 2, "graph", "recall", 0.9))
+    (one, measures), (other, fewer) = report.graph_tables(section, Numbers(rows))
+    assert (one, other) == ("a", "b") and measures.header == ["measure", "epoch 1", "epoch 2"]
+    assert measures.rows == [["mutual share", "0.100", "0.200"], ["recall", "-", "0.900"]]
+    assert fewer.rows == [["mutual share", "0.100", "0.200"]]
+
+
 @pytest.mark.parametrize("count", [2, 13])
 def test_names_of_curves_hide_none(count, monkeypatch):
     figures, save = [], Figure.savefig
