@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from invp.plumbing.plugins import load_plugin, plugin_names
 
@@ -135,19 +134,3 @@ def test_the_tree_of_folders_is_as_it_is_drawn(page):
         folders.append((indent, path))
     missing = {folder for folder in (ROOT / "invp").iterdir() if folder.is_dir() and folder.name != "__pycache__"} - named
     assert not missing, f"{page} does not name {missing}"
-
-
-def test_the_catalogue_of_workflows_finds_what_it_wants():
-    """Its "standardized usage": workflow/Snakefile, config/README.md, and a file that says the flags and how software is deployed."""
-    usage = OmegaConf.to_container(OmegaConf.load(ROOT / ".snakemake-workflow-catalog.yml"))["usage"]
-    assert set(usage) == {"mandatory-flags", "software-stack-deployment"} and set(usage["mandatory-flags"]) == {"desc", "flags"}
-    deployed = usage["software-stack-deployment"]
-    assert set(deployed) == {"conda", "apptainer", "apptainer+conda", "report"}
-    assert all(isinstance(each, bool) for each in deployed.values())
-    flag, profile = usage["mandatory-flags"]["flags"].split()
-    assert flag == "--profile" and (ROOT / profile / "config.yaml").exists() and (ROOT / "workflow/Snakefile").exists()
-    assert deployed["conda"] == any("conda:" in path.read_text() for path in ROOT.glob("workflow/rules/*.smk"))
-    text = (ROOT / "config/README.md").read_text()
-    named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?`) \|", text, re.M))))
-    known = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/options.md").read_text().split("\n## ")[1], re.M))
-    assert named == known | {"evaluations", "figures"}, "every key of a study and no other"

@@ -120,8 +120,8 @@ class Ranking:
 
     @property
     def table(self) -> Table:
-        """A row an experiment, with the interval of its mean over seeds, and whether it is told apart from the first."""
-        rows = []
+        """A row an experiment, with the interval of its mean over seeds if there are several, and whether it is told apart from the first."""
+        rows, several = [], any(len(values) > 1 for values in self.values.values())
         for name in self.order:
             low, high = self.places(name)
             first = name == self.order[0]
@@ -130,8 +130,10 @@ class Ranking:
                 "first" if first else "behind" if (self.order[0], name) in self.ahead else "one seed" if one else "not told apart"
             )
             place = str(low) if low == high else f"{low} to {high}"
-            rows.append([place, name, self.text(name), interval(self.values[name], self.decimals), against])
-        return Table(["place", "experiment", "mean ± SD", "95 % interval of the mean", "against the first"], rows, named=1)
+            numbers = [self.text(name), interval(self.values[name], self.decimals)] if several else [self.text(name)]
+            rows.append([place, name, *numbers, against])
+        header = ["mean ± SD", "95 % interval of the mean"] if several else ["number"]
+        return Table(["place", "experiment", *header, "against the first"], rows, named=1)
 
 
 def interval(values: list[float], decimals: int) -> str:

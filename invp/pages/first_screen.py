@@ -64,7 +64,12 @@ def evidence(section: dict, numbers: Numbers, column: str) -> str:
         return f"{words}, since one seed has no spread and single images are not answered." if seeds == 1 else f"{words}."
     p = p_text(rival.p)
     corrected = " after Holm's correction" if len(against_others(section, numbers, column)) > 1 else ""
-    return f"{words}, p {p if p.startswith('<') else f'= {p}'}{corrected} ({rival.difference.test})."
+    test, alone = rival.difference.test, rival.difference.alone
+    if alone:
+        test = (
+            f"McNemar's exact test: {alone[0]} of these images {names[reference]} alone has right, and {alone[1]} the other alone"
+        )
+    return f"{words}, p {p if p.startswith('<') else f'= {p}'}{corrected} ({test})."
 
 
 @dataclass

@@ -96,13 +96,9 @@ def clouds(points: np.ndarray, labels: np.ndarray | None, classes: list[str]) ->
 
 
 def places(path: Path, stage: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of the images on the map of a stage, ascending, and their positions (Nx2).
-
-    In a file of maps a stage has a column, in a graph's own file all images have a position.
-    """
+    """The numbers of the images on the map of a stage, ascending, and their positions (Nx2), of the explorer's map.arrow."""
     table = read_table(path)
-    column = f"stage-{stage}" if f"stage-{stage}" in table.column_names else "position"
-    return table["index"].to_numpy(), matrix(table, column)
+    return table["index"].to_numpy(), matrix(table, f"stage-{stage}")
 
 
 def maps(section: dict, inputs: dict[str, list[Path]], numbers: Numbers) -> list[Map]:

@@ -18,7 +18,8 @@ WORDS = {
 class Difference(NamedTuple):
     """Of two experiments the first minus the second: of their means, its 95 % interval over seeds, p, and the test in words.
 
-    The interval is NaN without several seeds, and p where there is no test.
+    The interval is NaN without several seeds, and p where there is no test. `alone` is, of McNemar's test, how many test images only the
+    first and only the second has right.
     """
 
     value: float
@@ -26,6 +27,7 @@ class Difference(NamedTuple):
     high: float
     p: float
     test: str
+    alone: tuple[int, int] | None = None
 
 
 def reference_of(section: dict) -> str:
@@ -50,7 +52,7 @@ def difference(section: dict, numbers: Numbers, column: str, first: str, second:
         if right is not None and wanted is not None and len(right) == len(wanted):
             only, other = int((right & ~wanted).sum()), int((wanted & ~right).sum())
             words = f"McNemar, seed {seed}, {only} : {other} images"
-            return Difference(value, math.nan, math.nan, mcnemar(only, other), words)
+            return Difference(value, math.nan, math.nan, mcnemar(only, other), words, (only, other))
     return Difference(value, math.nan, math.nan, math.nan, "none")
 
 

@@ -58,7 +58,7 @@ def in_page_colours(svg: str) -> Markup:
     Its own style would hold for the whole page, and its names of elements would come several times: both are left out.
     """
     svg = re.sub(r"<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r' id="[a-z]+[\d.]*_\d+"', "", svg)
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
     svg = re.sub(r"font(-family)?: ?([\d.]+px)?[^;\"]*'DejaVu Sans'[^;\"]*", lambda m: f"font-size: {m[2]}" if m[2] else "", svg)
     names = {"#000000": "currentColor", "#262626": "currentColor", "#b0b0b0": "var(--line)", "#5f6b73": "var(--soft)"}
     names |= {colour: f"var(--series-{number})" for number, colour in enumerate(COLOURS, 1)}

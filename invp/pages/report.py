@@ -99,16 +99,17 @@ def graph_plots(section: dict, numbers: Numbers) -> list[Picture]:
     return [line_plot(f"{label[0].upper()}{label[1:]}", series, "epoch", label) for label, series in drawn.items()]
 
 
-def graph_table(section: dict, numbers: Numbers) -> Table:
-    """The measures of the graphs, over seeds, by experiment and stage."""
-    metrics = sorted({row.metric for row in numbers.rows if row.source == "graph"})
-    rows = []
+def graph_tables(section: dict, numbers: Numbers) -> list[tuple[str, Table]]:
+    """Of each experiment with graphs the measures of these over seeds: a row a measure, a column a stage."""
+    metrics, found = sorted({row.metric for row in numbers.rows if row.source == "graph"}), []
     for name in section["experiments"]:
-        for stage in section["loaded"][name]["stages"]:
-            texts = [numbers.text(name, stage, f"graph.{metric}") for metric in metrics]
-            if set(texts) != {"-"}:
-                rows.append([name, str(stage), *texts])
-    return Table(["experiment", "epoch", *(metric.replace("_", " ") for metric in metrics)], rows)
+        stages = section["loaded"][name]["stages"]
+        rows = [
+            [metric.replace("_", " "), *(numbers.text(name, stage, f"graph.{metric}") for stage in stages)] for metric in metrics
+        ]
+        if rows := [row for row in rows if set(row[1:]) != {"-"}]:
+            found.append((name, Table(["measure", *(f"epoch {stage}" for stage in stages)], rows)))
+    return found
 
 
 def spelled_out(value: object) -> str:
@@ -233,7 +234,7 @@ def values(section: dict, inputs: dict[str, list[Path]], numbers: Numbers, folde
             (name, section["loaded"][name]["title"], section["descriptions"][name]) for name in section["experiments"]
         ],
         "curves": loss_plots(section, inputs) + entropy_plots(section, inputs) + graph_plots(section, numbers),
-        "graph_measures": graph_table(section, numbers),
+        "graph_measures": graph_tables(section, numbers),
         "explorers": explorers(inputs.get("graphs", []), folder),
         "figures": figure_pictures(section, inputs.get("figures", [])),
         "evaluations": evaluations(section, contents),

@@ -44,12 +44,13 @@ def graph_files(results: Path, run: str, stages: tuple[int, ...], classes: list[
     manifest = {"classes": classes, "shape": [1, 2, 2], "format": "uint8", "shards": [{"file": "part-0.arrow"}], "num_samples": 12}
     (dataset / "manifest.json").write_text(json.dumps(manifest))
     found: dict[str, list[Path]] = {"images": [dataset / "manifest.json"], "maps": []}
+    places = fixed_size_list(np.stack([np.cos(images), labels], 1).astype(np.float32))
+    write_table(results / run / "map.arrow", pa.table({"index": images, **{f"stage-{stage}": places for stage in stages}}), {})
     steps = np.array([1, 2, 3]) * len(classes)
     for stage in stages:
         folder = results / run / f"graph/stage-{stage}"
-        positions = np.stack([np.cos(images), labels], 1).astype(np.float32)
         knn = {"index": images, "neighbours": fixed_size_list((images[:, None] + steps) % 12),
-               "similarities": fixed_size_list(np.tile(np.float32([0.9, 0.8, 0.7]), (12, 1))), "position": fixed_size_list(positions)}  # fmt: skip
+               "similarities": fixed_size_list(np.tile(np.float32([0.9, 0.8, 0.7]), (12, 1)))}  # fmt: skip
         write_table(folder / "knn.arrow", pa.table(knn), {})
         # Each image has three positives: the next of its class, which the loss leaves, and two it takes; of image 1 the last is of another.
         anchors, positives = np.repeat(images, 3), ((images[:, None] + steps) % 12).ravel()
@@ -57,7 +58,7 @@ def graph_files(results: Path, run: str, stages: tuple[int, ...], classes: list[
         pairs = {"anchor": anchors, "positive": positives, "distance": pa.array(np.tile([1, 2, 2], 12), pa.int8()),
                  "similarity": np.tile(np.float32([0.9, 0.4, 0.3]), 12), "chosen": np.tile([False, True, True], 12)}  # fmt: skip
         write_table(folder / "positives.arrow", pa.table(pairs), {})
-        found["maps"].append(folder / "knn.arrow")
+        found["maps"].append(results / run / "map.arrow")
         found["walks"] = [folder / "knn.arrow", folder / "positives.arrow"]
     return found
 

@@ -37,7 +37,7 @@ def test_a_map_before_and_one_after_with_every_image_once_by_class(inputs):
     assert [len(own) for own in dots] == [6, 6]
     everything = np.concatenate(dots)
     assert (everything >= 0).all() and (everything <= [maps.WIDTH, maps.HEIGHT]).all()
-    # Its file has cos(i) and the class as the position of image i: dogs lie higher, and along the other axis the order is that of cos.
+    # The map has cos(i) and the class as the place of image i: dogs lie higher, and along the other axis the order is that of cos.
     assert dots[1][:, 1].max() < dots[0][:, 1].min()
     assert np.corrcoef(dots[0][:, 0], np.cos(np.arange(0, 12, 2)))[0, 1] > 0.999
     for cloud, own in zip(after.clouds, dots, strict=True):
@@ -46,6 +46,7 @@ def test_a_map_before_and_one_after_with_every_image_once_by_class(inputs):
 
 def test_two_maps_show_the_images_that_are_on_both(inputs, tmp_path):
     """A large set's map holds a part of the images, which differs between runs; its stages are columns."""
+    inputs["maps"] = [tmp_path / "one.arrow", tmp_path / "other.arrow"]
     for path, images in zip(inputs["maps"], ([0, 1, 2, 5], [1, 2, 3, 5]), strict=True):
         places = fixed_size_list(np.array([[i, -i] for i in images], np.float32))
         write_table(path, pa.table({"index": images, "stage-0": places, "stage-5": places}), {})

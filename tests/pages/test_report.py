@@ -1,6 +1,7 @@
 """The report's plots and scores by class."""
 
 import json
+import re
 
 import pytest
 from matplotlib.figure import Figure
@@ -9,6 +10,7 @@ from scipy.stats import binomtest
 from invp.pages import report
 from invp.pages.numbers import Number, Numbers
 from invp.pages.plots import line_plot
+from invp.steps.report import pictured
 
 
 @pytest.fixture
@@ -56,6 +58,16 @@ def test_a_measure_that_equals_another_in_every_graph_is_drawn_once(drawn):
     assert report.graph_plots(section, Numbers(rows)) == ["Same-class share of edges", "Share of mutual edges"]
 
 
+def test_measures_of_graphs_have_a_table_an_experiment_and_a_column_a_stage():
+    section = {"experiments": ["a", "b", "c"], "seeds": [0], "loaded": {n: {"stages": [1, 2]} for n in "abc"}}
+    rows = [Number(n, 0, stage, "graph", "mutual_share", 0.1 * stage) for n in "ab" for stage in (1, 2)]
+    rows.append(Number("a", 0, 2, "graph", "recall", 0.9))
+    (one, measures), (other, fewer) = report.graph_tables(section, Numbers(rows))
+    assert (one, other) == ("a", "b") and measures.header == ["measure", "epoch 1", "epoch 2"]
+    assert measures.rows == [["mutual share", "0.100", "0.200"], ["recall", "-", "0.900"]]
+    assert fewer.rows == [["mutual share", "0.100", "0.200"]]
+
+
 @pytest.mark.parametrize("count", [2, 13])
 def test_names_of_curves_hide_none(count, monkeypatch):
     figures, save = [], Figure.savefig
@@ -74,3 +86,43 @@ def test_scores_by_class_have_n_and_an_interval():
     assert rows[0] == {"class": "cat", "right of n": "36 of 37", key: f"97.3 [{100 * low:.1f}, {100 * high:.1f}]"}
     assert rows[1]["right of n"] == "35 of 40" and rows[1][key].startswith("87.5 [")
     assert rows[2] == {"class": "none", "right of n": "0 of 0", key: None}
+
+
+def of_graphs(name: str, stages: list[int], encoder: str = "resnet", snapshot: bool = True) -> dict:
+    return {"dataset_id": "digits", "encoder": {"name": encoder}, "head": {}, "stages": stages, "graph": {"snapshot": snapshot}}
+
+
+def test_the_first_screen_shows_the_reference_and_the_same_network_untrained():
+    loaded = {"pixels": of_graphs("pixels", [0], "pixels"), "a": of_graphs("a", [5, 9]), "untrained": of_graphs("untrained", [0])}
+    study = {"loaded": loaded, "experiments": list(loaded), "reference": "a"}
+    assert pictured(study) == [("untrained", 0), ("a", 9)]
+    del loaded["untrained"]
+    assert pictured({**study, "experiments": list(loaded)}) == [("a", 5), ("a", 9)], (
+        "other networks are no state before its training"
+    )
+    loaded["a"] = of_graphs("a", [9])
+    assert pictured({**study, "experiments": list(loaded)}) == [("a", 9)]
+    loaded["a"] = of_graphs("a", [9], snapshot=False)
+    assert pictured({**study, "experiments": list(loaded)}) == [("pixels", 0)], "the first that keeps its graphs"
+    assert pictured({**study, "experiments": ["a"], "loaded": {"a": loaded["a"]}}) == []
+
+
+def test_figures_are_titled_by_what_they_show(tmp_path):
+    paths = [tmp_path / f"a/seed-0/figures/{name}.png" for name in ("mine", "own-plugin")]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    pictures = report.figure_pictures({"figures": {"a": {"mine": "training-curves", "own-plugin": "own-plugin"}}}, paths)
+    assert [picture.title for picture in pictures] == [
+        "Losses and learning rate over the epochs: a, seed 0",
+        "own plugin: a, seed 0",
+    ]
+
+
+def test_a_plot_takes_the_pages_colours_and_brings_no_style_of_its_own():
+    plot = line_plot("Losses", {"a": [(0, 3.0), (9, 1.5)], "b": [(0, 2)]}, "epoch", "loss", {"a mark": 4})
+    assert plot.seen == "loss against epoch: a from 3 to 1.5; b 2. Marked: a mark."
+    assert "var(--series-1)" in plot.content and "var(--series-2)" in plot.content and "currentColor" in plot.content
+    assert "<style" not in plot.content and "#000000" not in plot.content and "#ffffff" not in plot.content
+    named = re.findall(r' id="([^"]+)"', plot.content)
+    assert all(f"#{name}" in plot.content for name in named), "what nothing in the plot refers to has no name"

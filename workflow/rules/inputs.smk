@@ -118,7 +118,9 @@ def pictured():
     found = MEMO(canonical_json(["pictured", STUDY_DIGEST]), lambda: load_plugin("steps", "report").pictured(STUDY))
     if not found:
         return {}
-    folders = [f"{RUN}/graph/stage-{stage}".format(experiment=name, seed=SEEDS[0]) for name, stage in found]
-    walks = [f"{folders[-1]}/{name}.arrow" for name in ("knn", "positives")]
-    images = manifest(EXPERIMENTS[found[-1][0]]["dataset_id"], "train")
-    return {"maps": [f"{folder}/knn.arrow" for folder in folders], "walks": walks, "images": images}
+    name, stage = found[-1]
+    graph = f"{RUN}/graph/stage-{stage}".format(experiment=name, seed=SEEDS[0])
+    walks = [f"{graph}/{file}.arrow" for file in ("knn", "positives")]
+    images = manifest(EXPERIMENTS[name]["dataset_id"], "train")
+    maps = [f"{RUN}/map.arrow".format(experiment=name, seed=SEEDS[0]) for name, _ in found]
+    return {"maps": maps, "walks": walks, "images": images}
