@@ -52,7 +52,7 @@ def test_the_page_is_followed(tmp_path, changes):
     assert "report: results/studies/digits/report.html" in printed["invp run"] and "GPU-hours" not in printed["invp run"]
     assert printed["invp open"].startswith("results/studies/digits/report.html")
     confused, anchor = (printed[command] for command in commands if command.startswith("invp inspect"))
-    assert (project.folder / "edges.png").stat().st_size > 1000 and "8" in confused and "17" in anchor
+    assert (project.folder / "edges.png").stat().st_size > 1000 and "8" in confused and "image 1137, class 8" in anchor
     trained = next(line for line in printed["invp plan neighbours"].splitlines() if line.startswith("pretrain"))
     stages = len(re.findall(r"\d+", "15, 45, 90")) if not changes else 2
     assert f"{stages} of {2 * stages}" in trained, "only the new experiment is trained"
