@@ -4,10 +4,16 @@ import argparse
 import importlib
 import itertools
 import re
+import runpy
+import subprocess
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 
+from invp.pages.numbers import CSV_HEADER
 from invp.plumbing.plugins import load_plugin, plugin_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,10 +46,10 @@ def paths_of(text: str) -> set[str]:
 
 
 def commands_of(text: str) -> list[str]:
-    """What follows `python -m invp` in code, a comment behind it left out."""
+    """What follows `invp` or `python -m invp` in code, a comment behind it left out."""
     spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
     lines = [line.split("  #")[0] for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
-    return [match[1] for code in (*spans, *lines) if (match := re.search(r"python -m invp (.*)", " ".join(code.split())))]
+    return [match[1] for code in (*spans, *lines) if (match := re.search(r"(?:python -m |^)invp (.*)", " ".join(code.split())))]
 
 
 def slugs_of(page: Path) -> set[str]:
@@ -74,12 +80,14 @@ def test_every_dotted_name_exists(page):
 def test_every_command_and_its_options_exist(page):
     for command in commands_of(page.read_text()):
         one, two = (re.findall(r"[\w]+", command) + ["", ""])[:2]
-        if one in ("", "STEP") or f"invp/steps/{one}.py" in TO_BE_WRITTEN:
+        if command.startswith("-") or one in ("", "STEP") or f"invp/steps/{one}.py" in TO_BE_WRITTEN:
             continue
         name = f"{one} {two}" if f"{one} {two}" in COMMANDS else one
         assert name in COMMANDS, f"there is no command {name}"
         parser, module = argparse.ArgumentParser(), load_plugin(*COMMANDS[name])
         module.add_arguments(parser)
+        if getattr(module, "PASSES_ON", False):
+            continue
         for option in re.findall(r"(?<!\S)--[a-z-]+", command):
             assert option in parser.format_help(), f"{name} has no option {option}"
 
@@ -91,6 +99,55 @@ def test_every_benchmark_and_make_target_exists(page):
         assert (ROOT / "benchmarks" / f"{name}.py").exists(), name
     for name in re.findall(r"(?:`|^)make ([a-z]+)", text, re.M):
         assert name in targets, name
+
+
+def test_every_page_is_in_the_sites_list_of_contents():
+    listed = re.findall(r"([\w]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    assert sorted(listed) == sorted(path.name for path in ROOT.glob("docs/*.md"))
+
+
+def test_the_picture_of_the_method_is_what_its_script_draws():
+    made = runpy.run_path(str(ROOT / "docs/images/method.py"))
+    assert made["picture"]() == (ROOT / "docs/images/method.svg").read_text()
+    places, classes = made["points"]()
+    _, steps, hard = made["found"](places)
+    rows = np.concatenate([places, np.sqrt(1 - (places**2).sum(1, keepdims=True))], 1)
+    nearest = np.argsort(-rows @ rows[made["ANCHOR"]])[1 : 1 + len(steps)]
+    assert {classes[i] for i in steps} == {0} and sum(classes[nearest]) == 1, "as its words say"
+    assert set(hard) < set(steps)
+
+
+def test_an_installation_says_how_large_it_is_before_it_begins():
+    done = subprocess.run(["make", "-n", "demo", "VENV=.no-such-environment"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 0 < done.stdout.index("8 GB on disk") < done.stdout.index("pip install") < done.stdout.index("invp run")
+
+
+def test_the_examples_of_the_page_on_python_run(monkeypatch, tmp_path):
+    """On rows of their own; what reads results gets small ones."""
+    encoder, graph, walk, results = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/api.md").read_text(), re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    for path in re.findall(r'"(results/[^"]+)"', graph + results):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"neighbours": [[(i + 1) % 20] for i in range(20)]})
+    path = re.search(r'memory_map\("([^"]+)"', graph)[1]
+    with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    line = dict.fromkeys(CSV_HEADER, "1") | {"source": "knn", "metric": "top1"}
+    Path(re.search(r'open\("([^"]+)"', results)[1]).write_text(f"{','.join(line)}\n{','.join(line.values())}\n")
+    names: dict = {}
+    for example in (graph, walk, results):
+        exec(example, names)
+    assert names["nearest"] == 18 and len(names["reached"]) > 4 and len(names["knn"]) == 1
+    from PIL import Image
+
+    import invp
+
+    network = torch.nn.Flatten()
+    network.transform = lambda image: torch.zeros(3, 8, 8)
+    monkeypatch.setattr(invp, "load_encoder", lambda path: network, raising=False)
+    Image.new("L", (8, 8)).save("digit.png")
+    exec(encoder, names)
+    assert names["features"].shape == (1, 192)
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "benchmarks").glob("*.py"))])

@@ -80,7 +80,7 @@ def test_a_folder_of_ones_own_from_init_to_the_report(installed, own):
     (own / "config/experiments/base.yaml").write_text("extends: smoke-invp\ntitle: Mine\n")
     (own / "config/config.yaml").write_text("study: own\nexperiments: [my-invp]\nseeds: [0]\n")
     words = installed.run("invp", "run", cwd=own)
-    assert "estimate: 9 jobs, " in words and "to follow: tail -F results/logs/pretrain/my-invp-seed-0-stage-2.log" in words
+    assert "estimate: 12 jobs, " in words and "to follow: tail -F results/logs/pretrain/my-invp-seed-0-stage-2.log" in words
     page = "results/studies/own/report.html"
     assert f"report: {page}" in words and "my-invp" in (own / page).read_text()
     record = json.loads((own / "results/my-invp/seed-0/pretrain/stage-2/record.json").read_text())

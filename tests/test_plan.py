@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from invp.plumbing.errors import UserError
 from invp.tools import _estimates, plan
 from tests.conftest import ROOT, fresh
 
@@ -33,6 +34,13 @@ def test_jobs_are_read_from_a_dry_run():
     assert (features.rule, features.section, features.gpus) == ("features", {"title": "it's", "seed": 0}, 1)
     assert features.inputs[1] == "results/datasets/d/train/manifest.json" and len(features.outputs) == 2
     assert (pretrain.rule, pretrain.step, pretrain.gpus, pretrain.limit) == ("pretrain", "pretrain", 8, 24)
+
+
+def test_a_dry_run_that_lists_nothing_is_no_plan_of_no_jobs(monkeypatch):
+    """As with `logger: rich` in a profile."""
+    monkeypatch.setattr(plan.subprocess, "run", lambda *a, **k: plan.subprocess.CompletedProcess(a, 0, "Job stats\ntotal 25\n", ""))
+    with pytest.raises(UserError, match="profiles/local may name a 'logger'"):
+        plan.jobs_of(ROOT / "config/studies/smoke.yaml", None, Path("profiles/local"))
 
 
 def test_a_job_that_exceeds_its_rules_limit_is_said():

@@ -27,20 +27,15 @@ def thumbnail(content: bytes, shape: list[int] | None, side: int) -> Image.Image
     return image.crop((left, top, left + short, top + short)).resize((side, side), Image.Resampling.LANCZOS)
 
 
-QUALITY = 75  # of WebP: at 32 to 48 pixels no difference to the original was seen at twice the size
+QUALITY = 80  # of WebP: enlarged threefold, 32-pixel photographs looked like the originals, in a fifth of the bytes of PNG
+FEW_PIXELS = 16  # the side up to which WebP without loss is as small
 
 
-def web_picture(image: Image.Image) -> tuple[str, str]:
-    """A small image as a page may hold it: the format, which is `webp`, and the file as base64.
-
-    Without loss where that is smaller, as of images of a few pixels, else with it.
-    """
-    files = []
-    for options in ({"lossless": True, "quality": 50, "method": 1}, {"quality": QUALITY, "method": 3}):
-        content = io.BytesIO()
-        image.save(content, "WEBP", **options)
-        files.append(content.getvalue())
-    return "webp", base64.b64encode(min(files, key=len)).decode()
+def web_picture(image: Image.Image) -> str:
+    """A small image as a page holds it: a WebP file in base64, without loss if it has few pixels."""
+    content = io.BytesIO()
+    image.save(content, "WEBP", **({"lossless": True} if image.width <= FEW_PIXELS else {"quality": QUALITY, "method": 3}))
+    return base64.b64encode(content.getvalue()).decode()
 
 
 def thumbnails(dataset: Path, numbers: np.ndarray, side: int) -> Iterator[tuple[int, Image.Image]]:

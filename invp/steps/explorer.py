@@ -97,7 +97,7 @@ def run(job: Job) -> None:
         style=Markup(template("explorer.css")),
         script=Markup(one_script()),
         data=htmlsafe_json_dumps(data),  # and not the filter `tojson`, which would sort the measures by name
-        pictures=Markup("\n".join(" ".join(web_picture(image)) for _, image in thumbnails(dataset, shown, side_of(manifest)))),
+        pictures=Markup("\n".join(web_picture(image) for _, image in thumbnails(dataset, shown, side_of(manifest)))),
     )
     with atomic_path(job.outputs["page"]) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -11,6 +11,8 @@ from invp.plumbing.folders import EXPERIMENTS
 from invp.plumbing.plugins import nearest, plugin_names
 from invp.plumbing.sections import area_of_views, num_views
 
+TRANSFORMER = "-vit"  # in the name of an experiment with one: all methods are compared with the same ResNet
+OF_TRANSFORMERS = ("dino", "mae", "moco_v3")  # objectives whose experiments all have one
 # The experiment of an objective that several have, and whose name none of them has.
 USUAL = {"moco": "moco-v2", "relational": "ressl", "neighbourhood_discovery": "and"}
 UNTRAINED = "untrained"
@@ -33,6 +35,7 @@ def kinds() -> dict[str, str]:
     names = experiment_names(EXPERIMENTS)
     for prefix in ("cifar10-small-", "cifar10-"):  # the latter come before the former of the same kind
         own = [name for name in names if name.startswith(prefix) and (prefix != "cifar10-" or "-small-" not in name)]
+        own = [name for name in own if TRANSFORMER not in name]
         found |= {name.removeprefix(prefix): name for name in own}
     variants = [name for name in names if name.startswith("digits-invp-") and _changes(name)]
     return dict(sorted((found | {name.removeprefix("digits-"): name for name in variants}).items()))
@@ -50,7 +53,7 @@ def chosen(names: list[str]) -> dict[str, str]:
 
     An untrained network is always among them, and comes last: what it reaches without any training is no merit of a method.
     """
-    known, objectives = kinds(), plugin_names("objectives")
+    known, objectives = kinds(), [name for name in plugin_names("objectives") if name not in OF_TRANSFORMERS]
     found = {}
     for name in names:
         kind = USUAL.get(name, name.replace("_", "-") if name in objectives else name)

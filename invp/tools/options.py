@@ -33,7 +33,7 @@ HEADER = """# Every option
 
 Made from the code by `python -m invp options --markdown`, and a test holds it equal: the sections of an experiment, and the options of
 each plug-in beside its `name`. `python -m invp options objective.invp` prints one of them. A wrong key, type or value fails when the study
-is read. How an experiment is written stands in the [README](../README.md#change-an-experiment).
+is read. How an experiment is written stands in [the tutorial](tutorial.md#4-change-one-option).
 """
 
 

@@ -39,6 +39,8 @@ def jobs_of(study: Path, root: str | None, profile: Path) -> list[Job]:
             raise UserError("snakemake says:\n" + "\n".join(lines[-5:]))
         texts.append(done.stdout + done.stderr)
     everything, pending = (parsed(text) for text in texts)
+    if not everything:
+        raise UserError(f"the dry run of snakemake lists no jobs: {profile} may name a 'logger' that hides them; take it out")
     made = {path for job in pending for path in job.outputs}
     for job in everything:
         job.pending = not made.isdisjoint(job.outputs)

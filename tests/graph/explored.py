@@ -24,11 +24,11 @@ def make_dataset(folder: Path) -> None:
     prepare.write_split(config.plugin_options("datasets", {"name": "digits", "per_class": 20}, "test"), "train", None, folder, 1)
 
 
-def make_graph(folder: Path, dataset: Path, stage: int, anchors: int = 200, seed: int = 0) -> None:
+def make_graph(folder: Path, dataset: Path, stage: int, anchors: int = 200, noise: float = 0) -> None:
     """The files of a stage's graph: positives by walks from the last `anchors` images; the loss takes the TAKEN least similar."""
     shards = Shards(dataset)
     images = shards.images(torch.arange(len(shards.labels))).flatten(1).numpy().astype(np.float32)
-    rows = images + np.random.default_rng(seed + stage).normal(size=images.shape) * (60 if stage == 1 else 8)
+    rows = images + np.random.default_rng(stage).normal(size=images.shape) * (noise or (60 if stage == 1 else 8))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     similarities, neighbours = exact_neighbours(rows, K)
     table = {"neighbours": neighbours, "similarities": similarities, "position": positions(rows)}

@@ -1,70 +1,16 @@
 """The explorer in a real headless Chromium: every control is used, and there is no error in the console."""
 
-import os
 import re
 import shutil
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
 from invp.plumbing import provenance
 from invp.plumbing.files import read_json, read_table, write_json
 from invp.steps import explorer
-from tests.conftest import ROOT
-from tests.graph.explored import make_dataset, make_graph, make_page
-
-AXE = ROOT / "node_modules/axe-core/axe.min.js"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    """A folder with the prepared set `data`, the graphs `stage-1` and `stage-2`, the page of an explorer and its map."""
-    folder = tmp_path_factory.mktemp("explored")
-    make_dataset(folder / "data")
-    for stage in (1, 2):
-        make_graph(folder / f"stage-{stage}", folder / "data", stage)
-    make_page(folder, folder / "data", folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        assert not os.environ.get("CI"), "chromium and chromium-driver must be installed in CI"
-        # A user who runs the tests need not install a browser for them.
-        pytest.skip("chromium and chromedriver are not installed")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1366,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
-
-
-def complaints(browser) -> list[dict]:
-    """What the browser wrote to its console since it was asked last."""
-    return [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-
-
-def opened(browser, path, address: str = ""):
-    browser.get("about:blank")
-    browser.get(f"file://{path}{address}")
-    return browser
-
-
-@pytest.fixture
-def page(browser, made):
-    yield opened(browser, made / "explorer.html")
-    assert complaints(browser) == []
-
-
-def text(page, name: str) -> str:
-    return page.find_element("id", name).text
+from tests.graph.browsing import complaints, opened, text, tiles
+from tests.graph.explored import make_graph, make_page
 
 
 def test_it_loads_with_neighbours_walk_and_alternative_texts(page):
@@ -76,12 +22,6 @@ def test_it_loads_with_neighbours_walk_and_alternative_texts(page):
     assert thumbs and all(re.fullmatch(r"image \d+, class \d", t.get_attribute("alt")) for t in thumbs)
     assert page.execute_script("return [...document.images].every(image => image.naturalWidth === 8)")
     assert "image 0" in page.find_element("id", "map").get_attribute("aria-label")
-
-
-def tiles(page, name: str) -> list[tuple[int, bool]]:
-    """Number of each image of a list, and whether it has a star."""
-    found = page.find_elements("css selector", f"#{name} .tile")
-    return [(int(tile.get_attribute("data-number")), tile.text.endswith("*")) for tile in found]
 
 
 def test_hard_positives_are_those_that_the_loss_takes_and_easy_ones_those_that_it_leaves(page, made):
@@ -223,9 +163,9 @@ def test_an_edit_of_a_template_is_an_edit_of_the_step(name, tmp_path, monkeypatc
     shutil.copytree(provenance.TEMPLATES, templates)
     monkeypatch.setattr(provenance, "TEMPLATES", templates)
     digests = []
-    for text in ("", "\n"):
+    for added in ("", "\n"):
         with (templates / name).open("a") as file:
-            file.write(text)
+            file.write(added)
         provenance.module_digest.cache_clear()
         digests.append(provenance.code_digest(["invp.steps.explorer"]))
     provenance.module_digest.cache_clear()

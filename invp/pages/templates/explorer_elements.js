@@ -21,8 +21,7 @@ export function make(tag, attributes, ...children) {
 let lines = null;
 export function pictureAddress(place) {
   lines ??= byId("pictures").textContent.split("\n");
-  const [kind, text] = lines[place].split(" ");
-  return `data:image/${kind};base64,${text}`;
+  return `data:image/webp;base64,${lines[place]}`;
 }
 
 /** The picture of an image, loaded, or null until it is; `whenLoaded` is called then. */
