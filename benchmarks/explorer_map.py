@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from benchmarks._common import write_results
 
+from benchmarks._common import write_results
 from invp.pages.html import template
 
 FIRST_DRAW, ANSWER = 300.0, 50.0  # milliseconds, of our own page with 10,000 points
