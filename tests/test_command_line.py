@@ -151,8 +151,9 @@ def test_the_estimate_names_the_log_of_the_first_training():
     estimate, follow = running.lines_of(plan, "smoke")
     assert estimate == "estimate: 2 jobs, < 1 MB on disk, about 1 min 48 s on this machine (1 core, no GPU). More: invp plan smoke"
     assert follow == "to follow: tail -F results/logs/pretrain/b.log"
-    for job in jobs:
-        job.pending = False
+    jobs[0].pending = False
+    assert plan.sentence().startswith("1 job, ")
+    jobs[1].pending = False
     assert running.lines_of(plan, "smoke") == []
 
 

@@ -66,9 +66,7 @@ def evidence(section: dict, numbers: Numbers, column: str) -> str:
     corrected = " after Holm's correction" if len(against_others(section, numbers, column)) > 1 else ""
     test, alone = rival.difference.test, rival.difference.alone
     if alone:
-        test = (
-            f"McNemar's exact test: {alone[0]} of these images {names[reference]} alone has right, and {alone[1]} the other alone"
-        )
+        test = f"McNemar's exact test: {alone[0]} of these images {names[reference]} alone has right, and {alone[1]} the other alone; another seed gives other networks"
     return f"{words}, p {p if p.startswith('<') else f'= {p}'}{corrected} ({test})."
 
 

@@ -155,15 +155,15 @@ class Graph:
 
 
 def two_anchors(graph: Graph, seed: int) -> list[int]:
-    """In a seeded order, the first anchor whose taken positives are all of its class, and the first with another; of images without
-    labels or positives the first two."""
+    """In a seeded order, the first anchor whose taken positives are all of its class, and the first with another; the first two where
+    there are no labels, no positives, or anchors of one kind alone."""
     present = np.unique(graph.pairs["anchor"])
     order = np.random.default_rng(seed).permutation(present if len(present) else len(graph.neighbours)).tolist()
     if graph.labels is None or not len(present):
         return order[:2]
     whole = next((anchor for anchor in order if len(graph.taken(anchor)) and graph.right(anchor) == len(graph.taken(anchor))), None)
     mixed = next((anchor for anchor in order if graph.right(anchor) < len(graph.taken(anchor))), None)
-    return [anchor for anchor in (whole, mixed) if anchor is not None] or order[:2]
+    return order[:2] if whole is None or mixed is None else [whole, mixed]
 
 
 def groups_of(graph: Graph, anchor: int, kind: str) -> list[tuple[str, list[tuple[int, float]]]]:
@@ -238,7 +238,8 @@ def walks_note(inputs: dict[str, list[Path]]) -> str:
     anchors, chosen = graph.pairs["anchor"][graph.pairs["chosen"]], graph.pairs["positive"][graph.pairs["chosen"]]
     wrong = np.unique(anchors[graph.labels[anchors] != graph.labels[chosen]])
     total = len(np.unique(anchors))
+    shown = "the first such anchor and the first with one of another class" if 0 < len(wrong) < total else "the first two"
     return (
         f"Of {total:,} anchors {total - len(wrong):,} have only positives of their class among those that the loss takes. Shown are, in an "
-        "order drawn by the seed, the first such anchor and the first with one of another class."
+        f"order drawn by the seed, {shown}."
     )

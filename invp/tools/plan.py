@@ -157,7 +157,8 @@ class Plan(NamedTuple):
 
     def sentence(self) -> str:
         """'43 jobs, 7 MB on disk, about 1 min 49 s on this machine (2 cores, no GPU).'; of a cluster GPU-hours and the critical path."""
-        start = f"{sum(job.pending for job in self.jobs)} jobs, {size(sum(job.gigabytes for job in self.jobs))} on disk, "
+        pending = sum(job.pending for job in self.jobs)
+        start = f"{pending} job{'s' * (pending != 1)}, {size(sum(job.gigabytes for job in self.jobs))} on disk, "
         if self.cluster:
             gpu_hours = sum(job.hours for job in self.jobs if job.pending and on_gpu(job))
             path = critical_path(self.jobs, {path: job for job in self.jobs for path in job.outputs})

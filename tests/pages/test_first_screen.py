@@ -37,7 +37,7 @@ def test_the_sentence_says_of_whom_it_is_ahead_and_from_whom_it_is_not_told_apar
     assert evidence(study, numbers, "knn.top1") == (
         "kNN top-1 accuracy on 360 test images, one seed: A 98.9 % (356 of 360) against 97.5 % (351 of 360) of Rival, the best other: "
         f"not told apart, p = {binomtest(3, 11).pvalue:.3f} after Holm's correction (McNemar's exact test: 8 of these images A alone has "
-        "right, and 3 the other alone)."
+        "right, and 3 the other alone; another seed gives other networks)."
     )
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from invp.data.tables import fixed_size_list
 from invp.pages import maps
 from invp.pages.numbers import Number, Numbers
-from invp.plumbing.files import write_table
+from invp.plumbing.files import read_table, write_table
 
 
 def study(**objective) -> dict:
@@ -86,3 +86,14 @@ def test_walks_are_one_of_the_right_class_and_one_with_another(inputs):
     )
     assert [heading for heading, _ in maps.walks(study(positives="easy"), inputs)[0].groups][2] == "positives that the loss takes"
     assert maps.maps({**study(), "pictured": []}, {}, Numbers([])) == maps.walks(study(), {}) == [] and maps.walks_note({}) == ""
+
+
+def test_where_anchors_are_of_one_kind_alone_the_first_two_are_shown(inputs):
+    pairs = read_table(inputs["walks"][1])
+    right = pa.array([True] * 36)
+    write_table(inputs["walks"][1], pairs.set_column(1, "positive", pairs["anchor"]).set_column(4, "chosen", right), {})
+    assert [walk.words[:8] for walk in maps.walks(study(), inputs)] == ["3 of the", "3 of the"]
+    assert maps.walks_note(inputs) == (
+        "Of 12 anchors 12 have only positives of their class among those that the loss takes. Shown are, in an order drawn by the seed, the "
+        "first two."
+    )

@@ -95,8 +95,14 @@ function colourMap() {
   drawLegend(legend);
 }
 
+const namesOf = new Map(); // positions -> where the classes' names stand among them
+function names(positions) {
+  if (colour !== "class") return [];
+  if (!namesOf.has(positions)) namesOf.set(positions, classNames(run, positions));
+  return namesOf.get(positions);
+}
+
 function drawMarks() {
-  const names = (positions) => (colour === "class" ? classNames(run, positions) : []);
   map.marks = { anchor, edges: edgesOf(stage()), path, names: names(stage().positions) };
   map.drawLines();
   const images = `${run.shown} images by t-SNE of their neighbour graph after epoch ${stage().epoch}`;

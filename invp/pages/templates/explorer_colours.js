@@ -37,15 +37,19 @@ export function byMeasure(stage, name) {
 /** The names of the classes, each at an image in the middle of where most of the class lie: [{text, place}]. */
 export function classNames(run, positions) {
   if (run.classes.length > MOST_NAMED) return [];
+  const cells = run.classes.map(() => new Map()); // of each class: cell -> places
+  for (let place = 0; place < run.shown; place++) {
+    if (run.labels[place] < 0) continue;
+    const [column, row] = [positions[2 * place], positions[2 * place + 1]].map((at) =>
+      Math.floor(((at + 1) / 2) * CELLS),
+    );
+    const cell = row * (CELLS + 1) + column;
+    const own = cells[run.labels[place]];
+    if (!own.has(cell)) own.set(cell, []);
+    own.get(cell).push(place);
+  }
   return run.classes.flatMap((text, label) => {
-    const cells = new Map();
-    for (const [place, each] of run.labels.entries()) {
-      if (each !== label) continue;
-      const cell = [0, 1].map((axis) => Math.floor(((positions[2 * place + axis] + 1) / 2) * CELLS)).join();
-      if (!cells.has(cell)) cells.set(cell, []);
-      cells.get(cell).push(place);
-    }
-    const [fullest] = [...cells.values()].sort((one, other) => other.length - one.length);
+    const [fullest] = [...cells[label].values()].sort((one, other) => other.length - one.length);
     if (!fullest) return [];
     const middle = [0, 1].map(
       (axis) => fullest.reduce((sum, place) => sum + positions[2 * place + axis], 0) / fullest.length,

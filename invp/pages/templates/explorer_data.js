@@ -147,26 +147,26 @@ export function edgesBetween(run, stage, one, other) {
 
 const percent = (share) => `${Math.round(100 * share)} %`;
 
-/** What can be listed of a stage: name -> {about, places, caption}; only what the run's data has. */
+/** What can be listed of a stage: name -> {name, about, places(), caption(place)}; only what the run's data has. */
 export function listsOf(run, stage) {
   const { inDegree, changed, outlier, voted, voteShare } = stage.each;
   const lists = {
     hubs: {
       name: "Hubs",
       about: "Images that are neighbours most often",
-      places: sortedBy(inDegree, -1, () => true),
+      places: () => sortedBy(inDegree, -1, () => true),
       caption: (place) => `of ${inDegree[place]}`,
     },
     never: {
       name: "Never a neighbour",
       about: "Images that no other image has among its neighbours",
-      places: sortedBy(inDegree, 1, (value) => value === 0),
+      places: () => sortedBy(inDegree, 1, (value) => value === 0),
       caption: () => "of none",
     },
     outliers: {
       name: "Outliers",
       about: "Images that are least similar to their own neighbours",
-      places: sortedBy(outlier, 1, () => true),
+      places: () => sortedBy(outlier, 1, () => true),
       caption: (place) => `rank ${outlier[place]}`,
     },
   };
@@ -174,12 +174,12 @@ export function listsOf(run, stage) {
     lists.changed = {
       name: "Changed most",
       about: "Images with the most neighbours that they had not after the stage before",
-      places: sortedBy(changed, -1, (value) => value > 0),
+      places: () => sortedBy(changed, -1, (value) => value > 0),
       caption: (place) => `${percent(changed[place])} new`,
     };
   }
   if (voted) {
-    const doubtful = sortedBy(voteShare, -1, () => true).filter((place) => voted[place] !== run.labels[place]);
+    const doubtful = () => sortedBy(voteShare, -1, () => true).filter((place) => voted[place] !== run.labels[place]);
     lists.mislabelled = {
       name: "Likely mislabelled",
       about: "Images whose neighbours mostly have one other class: wrong labels are among them, and hard images",

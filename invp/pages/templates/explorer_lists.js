@@ -21,7 +21,8 @@ export function drawList(run, stage, choose) {
     drawConfused(run, stage, choose);
     return [];
   }
-  const { name: title, about, places, caption } = listsOf(run, stage)[name];
+  const { name: title, about, places: found, caption } = listsOf(run, stage)[name];
+  const places = found();
   const note = run.shown < run.total ? `${about}; of the images that are shown` : about;
   const images = places.map((place) => ({ place, caption: caption(place) }));
   byId("listed").replaceChildren(list(run, { id: "list-images", title, note, images }, choose));

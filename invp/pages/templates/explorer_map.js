@@ -158,11 +158,12 @@ export class GraphMap {
     const radius = this.radius();
     const mask = disc(radius);
     const margin = Math.ceil(radius) + 1;
+    const [scale, left, top] = [this.scale * this.ratio, (this.width / 2) * this.ratio, (this.height / 2) * this.ratio];
     for (const part of faint ? [1, 0] : [0]) {
       for (let place = 0; place < index.length; place++) {
         if (faint && faint[place] !== part) continue;
-        const [x, y] = this.pointOf(place);
-        const [u, v] = [Math.round(x * this.ratio), Math.round(y * this.ratio)];
+        const u = Math.round(left + (this.positions[2 * place] - this.view.x) * scale);
+        const v = Math.round(top - (this.positions[2 * place + 1] - this.view.y) * scale);
         if (u < margin || v < margin || u >= width - margin || v >= height - margin) continue;
         stamp(image.data, width, u, v, mask, (part ? dull : colours)[index[place]]);
       }
@@ -349,7 +350,8 @@ export class GraphMap {
 
 /** Writes a disc's pixels in one colour, over what is there. */
 function stamp(pixels, width, x, y, mask, [red, green, blue]) {
-  for (const [dx, dy, cover] of mask) {
+  for (let each = 0; each < mask.length; each++) {
+    const [dx, dy, cover] = mask[each];
     const at = 4 * ((y + dy) * width + x + dx);
     pixels[at] += (red - pixels[at]) * cover;
     pixels[at + 1] += (green - pixels[at + 1]) * cover;
