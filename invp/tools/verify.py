@@ -14,7 +14,7 @@ from invp.plumbing.raw_data import FILE, state_of
 from invp.plumbing.records import checked_record, is_as_used, records_under
 
 # What the workflow keeps beside its artifacts and makes again at will.
-NOT_ARTIFACTS = ("logs", "benchmarks", "README.md")
+NOT_ARTIFACTS = ("logs", "benchmarks", "README.md", "index.html")
 DATE_OF_FOLDER = ".snakemake_timestamp"  # Snakemake's own, in every folder that is an output
 
 

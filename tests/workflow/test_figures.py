@@ -201,7 +201,7 @@ def test_what_is_behind_the_figures_agrees_with_the_artifacts(drawn):
     assert len(maps["best"]["images"]) == len(maps["best"]["positions"]) > 30
     anchors = data(drawn, "positives")["anchors"]
     assert len(anchors) == 8 and all(1 <= p["steps"] <= 3 for row in anchors for p in row["positives"])
-    for name in ("smoke-invp", "smoke-pictures"):
+    for name in ("smoke-invp", "smoke-pictures", "smoke-patches"):
         shutil.rmtree(drawn.folder / f"results/{name}/seed-0/figures")
     assert drawn.planned(study=STUDY)["figure"] == len(plugin_names("figures"))
 

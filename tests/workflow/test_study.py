@@ -53,7 +53,7 @@ def test_each_study_keeps_its_own_pages_and_a_run_prints_no_stale_table(finished
     words = project.snakemake("all", study=other)
     assert "Another study" in words and "report: results/studies/other/report.html" in words
     assert broken_links(project.folder / "results/studies/other/report.html") == []
-    assert {path: path.read_bytes() for path in (project.folder / PAGES).iterdir()} == kept and len(kept) == 9
+    assert {path: path.read_bytes() for path in (project.folder / PAGES).iterdir()} == kept and len(kept) == 10
     again = project.invp("run", "other", "--nolock")
     assert "Nothing to be done" in again and "Another study" in again and "report: results/studies/other/report.html" in again
     assert "estimate:" not in again, "with arguments for snakemake nothing is said of the time"
