@@ -81,7 +81,7 @@ def test_another_network_and_length_are_marked():
 
 
 NUMBERS = [
-    metrics("linear", {"top1": 99.0}, data="digits"), metrics("semi_supervised", {"top5": 99.0}, data="digits", share=0.1),
+    metrics("linear", {"top1": 99.0}, data="digits", features="feature"), metrics("semi_supervised", {"top5": 99.0}, data="digits", share=0.1),
     metrics("svm", {"map": 99.0}, data="digits", features="feature"), metrics("detection", {"ap": 9.0, "ap50": 9.0, "ap75": 9.0}, data="scenes"),
 ]  # fmt: skip
 
