@@ -15,7 +15,7 @@ from invp.plumbing.sections import SECTIONS, Study, Weights
 from invp.tools.options import page
 
 NEEDED = {"name": "resnet18", "epochs": 2, "study": "s", "experiments": ["one"], "file": "w.pth",
-          "of": {"name": "digits"}, "corruption": "contrast", "severity": 1}  # fields without a default  # fmt: skip
+          "of": {"name": "digits"}, "corruption": "contrast", "severity": 1, "classes": ["one"]}  # fields without a default  # fmt: skip
 PLUGINS = [(kind, name) for kind in KINDS for name in plugin_names(kind)]
 CLASSES = {**SECTIONS, "weights": Weights, "study": Study} | {f"{k}/{n}": load_plugin(k, n).Config for k, n in PLUGINS}
 FIELDS = [(place, declared) for place, config_class in CLASSES.items() for declared in fields(config_class)]
