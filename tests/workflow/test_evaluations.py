@@ -189,7 +189,9 @@ def test_under_the_profile_of_a_cluster_jobs_without_a_gpu_ask_for_none(project)
     on_gpu, on_cpu, part = ("evaluate", True, "gpu"), ("evaluate_on_cpu", False, "cpu"), ("evaluate_part", True, "gpu")
     assert asked == {
         **dict.fromkeys(("knn", "svm", "low-shot-svm", "embedding-statistics", "clusters"), {on_cpu}),
-        **dict.fromkeys(("linear", "linear-blocks", "scan", "ranks", "semi-1pct", "semi-10pct", "detection", "segmentation"), {on_gpu}),
+        **dict.fromkeys(
+            ("linear", "linear-blocks", "scan", "ranks", "semi-1pct", "semi-10pct", "detection", "segmentation"), {on_gpu}
+        ),
         "transfer": {on_gpu, part},
         "layer-readout": {on_cpu, part},
     }
