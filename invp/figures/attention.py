@@ -14,7 +14,7 @@ from invp.plumbing.options import option
 NEEDS = ("encoder",)
 UNLABELLED = True
 MULTI_LABEL = True
-DIM = 0.25  # of the pixels outside of a mask
+DIM = 0.25  # what is left of the pixels outside of a mask; the rest is grey
 
 
 @dataclass
@@ -44,7 +44,7 @@ def smallest_with(attention: np.ndarray, mass: float) -> np.ndarray:
 
 def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
     """Draws two rows for each image: how much the class token attends to each patch, in a column for each head of the last block, each with
-    its own scale; and below the image without what lies outside of the head's mask.
+    its own scale; and below the image, grey outside of the head's mask.
 
     Returns the images' numbers, the attention of each head to each patch (N x h x L, each L summing to 1), and the masks' shares of patches.
     """
@@ -73,7 +73,7 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
         for axes, below, values, kept in zip(upper[1:], lower[1:], maps, masks, strict=True):
             axes.imshow(values, interpolation="nearest", cmap="inferno", vmin=0)
             large = np.kron(kept, np.ones((side, side)))[:, :, None]
-            below.imshow(image * (DIM + (1 - DIM) * large))
+            below.imshow(large * image + (1 - large) * (DIM * image + (1 - DIM) / 2))
     for number, axes in enumerate(panels[0, 1:]):
         axes.set_title(f"head {number}", fontsize=8)
     epoch = inputs.experiment["stage"]
