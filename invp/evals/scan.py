@@ -26,6 +26,7 @@ DIFFERS = (
     "a linear head on frozen features of whole images or central crops (published: the network is trained with it, on augmented images)",
     "features are standardised by the training images (published: as they are)",
     "neighbours are those of the stage's graph, by default of the objective's own rows (published: of features of the pretrained network)",
+    "10 neighbours by default, which a graph has by default (published: 20)",
     "of `tries` beginnings that of the smallest loss in the last epoch counts (published: not known to us)",
     "an epoch's last, smaller batch is dropped (published: not said)",
 )
@@ -38,7 +39,7 @@ DIFFERS_LABELLED = (
 class Config:
     """A head with a cluster for each class, trained by Adam on the stage's neighbour graph."""
 
-    k: int = option(20, "nearest of each training image in the graph that are its neighbours; at most graph.k", least=1)
+    k: int = option(10, "nearest of each training image in the graph that are its neighbours; at most graph.k", least=1)
     entropy: float = option(5.0, "lambda: how much the clusters' equal sizes count", least=0)
     learning_rate: float = option(1e-4, "of Adam", above=0)
     weight_decay: float = option(1e-4, "of Adam", least=0)

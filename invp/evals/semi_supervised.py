@@ -19,12 +19,12 @@ from invp.plumbing.options import option
 
 NEEDS = "encoder"
 METRICS = {"top*": PERCENT}
-DIFFERS_NORMS = "batch statistics of the whole batch (published: of each of four GPUs' 32 images)"
+OF_BATCH_NORMS = "batch statistics of the whole batch (published: of each of four GPUs' 32 images)"
 DIFFERS = (
     "each drop comes an epoch earlier, so that the full rate lasts 15 epochs (published: 16, and 4 at the last rate)",
     "the last epoch (published: of every second epoch the one best on the test images)",
     "the labelled images are a seeded draw, as many of each class, 13 for 1 % of ImageNet (published: a list that is not in the repository)",
-    DIFFERS_NORMS,
+    OF_BATCH_NORMS,
     "the classifier starts at zero (published: as torch's linear layers)",
     "an epoch's last, smaller batch is dropped (published: kept)",
 )
@@ -91,7 +91,7 @@ def evaluate(config: Config, inputs: EncoderInputs, *, seed: int, device: str) -
             "epochs": config.steps or config.epochs,
             "batch_size": min(config.batch_size, len(subset)),
             "choice": "nothing is chosen; last epoch",
-            "differs": "; ".join(text for text in DIFFERS if text != DIFFERS_NORMS or has_batch_norm(inputs.encoder)),
+            "differs": "; ".join(text for text in DIFFERS if text != OF_BATCH_NORMS or has_batch_norm(inputs.encoder)),
             "crop": f"random crops {config.crop_scale} and flip {'on' if config.flip else 'off'} in training, whole or central in the test",
             "test_images": len(truth),
         },

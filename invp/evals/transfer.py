@@ -31,12 +31,12 @@ MULTI_LABEL = True
 VALIDATION = True
 GATHERS_ON_GPU = True  # it trains once more
 CHOSEN_BY = ("top1", "mean_per_class", "map11")
-DIFFERS_NORMS = (
+OF_BATCH_NORMS = (
     "batch normalisations average with momentum max(10 / step, .1) in torch's sense (published: min(10 / s, .1), s steps an epoch)"
 )
 DIFFERS = (
     "weight decays as they are in the grid (published: divided by the learning rate)",
-    DIFFERS_NORMS,
+    OF_BATCH_NORMS,
     "images of one size, as CIFAR's, are resized whole in the test (published: to 256 pixels, of which the central 224)",
     "every set is normalised by the pretraining's means and deviations (the authors' code: CIFAR by its own)",
     "a seeded tenth is held out where a set has no validation split (published: another subset)",
@@ -166,7 +166,7 @@ def evaluate(config: Config, inputs: EncoderInputs, parts: dict[str, dict], *, s
             + f", {config.schedule}",
             "steps": config.steps or f"{config.epochs} epochs",
             "batch_size": min(config.batch_size, len(whole)),
-            "differs": "; ".join(text for text in DIFFERS if text != DIFFERS_NORMS or has_batch_norm(inputs.encoder)),
+            "differs": "; ".join(text for text in DIFFERS if text != OF_BATCH_NORMS or has_batch_norm(inputs.encoder)),
             "grid": f"{len(config.learning_rates)} learning rates x {len(config.weight_decays)} weight decays",
             "chosen": {"learning_rate": rate, "weight_decay": decay},
             "choice": f"best {config.metric} on {origin} ({len(validation)}), then trained on all {len(whole)}; last step",

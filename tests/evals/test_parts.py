@@ -138,8 +138,10 @@ def test_one_part_or_none_is_one_job():
 
 def test_who_uses_a_gpu():
     """Neither evaluations of features that need none, nor jobs that only take means over parts."""
+    masks = {"segmentation": {"dataset": {"name": "scenes"}}}
     options = study_with(
-        **{f"default-{name}": {"name": name} for name in plugin_names("evals")}, five={"name": "detection", "trials": 5}
+        **{f"default-{name}": {"name": name, **masks.get(name, {})} for name in plugin_names("evals")},
+        five={"name": "detection", "trials": 5},
     )["loaded"]["smoke-invp"]["evaluations"]
     without = {name for name, each in options.items() if not uses_gpu({"evaluation": each})}
     quick = {"knn", "clusters", "svm", "low_shot_svm", "embedding_statistics", "layer_readout"}

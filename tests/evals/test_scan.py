@@ -15,6 +15,7 @@ from invp.plumbing import needs
 from invp.plumbing.errors import UserError
 from invp.plumbing.files import write_json, write_table
 from invp.plumbing.jobs import Job
+from invp.plumbing.sections import Graph
 from invp.steps import _graph_inputs
 
 
@@ -148,9 +149,10 @@ def test_of_several_beginnings_that_of_the_smallest_loss_counts():
     assert best == min(alone, key=lambda details: details["loss"][-1]) and len({str(each) for each in alone}) == 3
 
 
-def test_a_published_setting_is_the_default():
+def test_the_published_setting_is_the_default_but_for_the_neighbours_which_every_graph_has():
     config = scan.Config()
-    assert (config.k, config.entropy, config.learning_rate, config.weight_decay, config.batch_size) == (20, 5.0, 1e-4, 1e-4, 128)
+    assert config.k == Graph().k
+    assert (config.entropy, config.learning_rate, config.weight_decay, config.batch_size) == (5.0, 1e-4, 1e-4, 128)
     assert (config.epochs, config.confidence) == (50, 0.99)
 
 
