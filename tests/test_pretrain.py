@@ -286,7 +286,8 @@ def test_a_rank_that_dies_ends_the_job_at_once(digits, tmp_path):
 
 def test_equal_features_are_reported_as_a_collapse(digits, tmp_path):
     section = pretrain_section(experiment(num_negatives=8, momentum=0.0), 0, 4)
-    section["training"] |= {"learning_rate": 0.3, "schedule": "constant"}
+    section["stage"] = 8
+    section["training"] |= {"epochs": 8, "learning_rate": 0.3, "schedule": "constant"}
     section["objective"]["temperature"] = 1.0
     words = train(section, digits["test"], tmp_path, expect=2)
     assert "collapsed" in words and "num_negatives" in words and "Traceback" not in words

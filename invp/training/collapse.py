@@ -17,17 +17,19 @@ AGAINST_UNIFORM = {
 AGAINST_ALIKE = {"teacher_temperature": "raise objective.teacher_temperature", "centre_momentum": "lower objective.centre_momentum"}
 
 
-def refuse_collapse(row: dict, section: dict) -> None:
-    """UserError if the numbers `row` of an epoch are those of a collapsed training, with what to change in its `section`.
+def refuse_collapse(rows: list[dict], section: dict) -> None:
+    """UserError if the numbers of the last epoch in `rows`, and of the one before it if that is there, are those of a collapsed training, with
+    what to change in its `section`. One such epoch alone may be the beginning of a training at a low temperature.
 
     All features are equal, and the loss is what guessing among M gives; or, where a teacher answers with K prototypes, its answers are uniform,
     or the same prototype for every image. During a warm-up the network may still be as it began, and nothing is refused.
     """
+    row = rows[-1]
     if row["epoch"] <= section["training"]["warmup_epochs"]:
         return
-    found = _of_answers(row) if "batch_entropy" in row else _of_features(row)
-    if found:
-        what, known = found
+    found = [_of_answers(each) if "batch_entropy" in each else _of_features(each) for each in rows[-2:]]
+    if all(found):
+        what, known = found[-1]
         own = [words for key, words in known.items() if key in section["objective"]]
         raise UserError(f"collapsed: after epoch {row['epoch']} {what}. {', or '.join(['Lower training.learning_rate', *own])}")
 

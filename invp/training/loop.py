@@ -269,4 +269,4 @@ class Stage:
         row["images_per_second"] = round(self.steps * self.batch_size / max(seconds, 1e-9), 1)
         self.rows.append(row)
         self.step, self.sums = 0, {}
-        refuse_collapse(row, self.section)
+        refuse_collapse(self.rows, self.section)

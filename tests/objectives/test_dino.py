@@ -161,12 +161,12 @@ COLLAPSES = [
 def test_both_collapses_are_refused_with_what_to_change(numbers, words):
     section = {"objective": {"name": "dino", "teacher_temperature": 0.04, "centre_momentum": 0.9}, "training": {"warmup_epochs": 2}}
     if words is None:
-        refuse_collapse(ROW | numbers, section)
+        refuse_collapse([ROW | numbers], section)
         return
     with pytest.raises(UserError, match=f"collapsed: after epoch 3 .*{words}"):
-        refuse_collapse(ROW | numbers, section)
-    refuse_collapse(ROW | numbers | {"epoch": 2}, section)  # a network that warms up may still be as it began
-    refuse_collapse({"epoch": 3, "loss": 1.0}, section)  # an objective without a bound
+        refuse_collapse([ROW | numbers], section)
+    refuse_collapse([ROW | numbers | {"epoch": 2}], section)  # a network that warms up may still be as it began
+    refuse_collapse([{"epoch": 3, "loss": 1.0}], section)  # an objective without a bound
 
 
 def test_prototypes_stay_in_the_first_epoch():
