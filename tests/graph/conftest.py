@@ -21,7 +21,7 @@ def made(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a browser left open takes half a core for the cursor in its field
 def browser():
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         assert not os.environ.get("CI"), "chromium and chromium-driver must be installed in CI"
