@@ -96,6 +96,7 @@ def test_every_command_completes_its_own_arguments():
         or parser.parse_args(["completion", "bash"]).shell == "bash"
     )
     assert parser.parse_args(["inspect", "graph", "folder", "--anchor", "3"]).anchor == 3
+    assert parser.parse_args(["export", "graph", "folder", "--to", "atlas", "--out", "f.parquet"]).to == "atlas"
 
 
 def test_a_study_is_found_by_name_and_by_path(monkeypatch, tmp_path):

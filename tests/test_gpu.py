@@ -62,7 +62,7 @@ def test_an_objectives_loss_and_gradient(name, device):
     views, index = batch(one, 2, 0)
     outputs = [one(views, index, 2), other([v.to(device) for v in views], index.to(device), 2)]
     torch.testing.assert_close(outputs[1]["loss"].cpu(), outputs[0]["loss"], atol=1e-3, rtol=1e-3)
-    weights = [next(p for p in o.encoder.parameters() if p.requires_grad) for o in (one, other)]
+    weights = [next(p for p in o.parameters() if p.requires_grad) for o in (one, other)]
     slopes = [torch.autograd.grad(output["loss"], w)[0].cpu() for output, w in zip(outputs, weights, strict=True)]
     assert float((slopes[1] - slopes[0]).norm() / slopes[0].norm()) < 0.02
     for objective, output, where in ((one, outputs[0], "cpu"), (other, outputs[1], device)):

@@ -243,7 +243,9 @@ def test_every_template_is_in_the_digest_of_a_page():
     from invp.plumbing.provenance import TEMPLATES, _templates, modules_of
 
     pages = modules_of([f"invp.steps.{name}" for name in ("explorer", "summary", "report")])
-    assert {path for module in pages for path in _templates(module)} == {path for path in TEMPLATES.rglob("*") if path.is_file()}
+    files = {path for path in TEMPLATES.rglob("*") if path.is_file()}
+    # The page over all studies is no rule's: every run writes it anew.
+    assert {path for module in pages for path in _templates(module)} == files - {TEMPLATES / "index.html"}
 
 
 def test_what_is_loaded_by_name_is_said_by_the_step():
@@ -252,7 +254,7 @@ def test_what_is_loaded_by_name_is_said_by_the_step():
 
     texts = {module: ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in MODULES if counted(module)}
     hidden = {m for m, file in texts.items() if file.exists() and re.search(r"(load_plugin|import_module)\(", file.read_text())}
-    steps = {f"invp.steps.{name}" for name in ("prepare", "graph", "_evaluation", "_features_inputs", "figure")}
+    steps = {f"invp.steps.{name}" for name in ("prepare", "pretrain", "graph", "evaluate", "_evaluation", "_features_inputs", "figure")}
     assert hidden == {*steps, "invp.training.objective", "invp.datasets.corrupted", "invp.datasets.held_out"}
     sections = {
         "prepare": {"dataset": {"name": "digits"}},

@@ -80,7 +80,8 @@ def entropy_plots(section: dict, inputs: dict[str, list[Path]]) -> list[Picture]
             }
             lines["uniform_loss"] = "log K (entropies there and no divergence: collapsed)"
             series = {words: [(epoch["epoch"], epoch[key]) for epoch in epochs] for key, words in lines.items()}
-            plots.append(line_plot(series, "epoch", f"entropy, nats, {name}, seed {section['seeds'][0]}"))
+            title = f"Entropy of the teacher's answers, {name}, seed {section['seeds'][0]}"
+            plots.append(line_plot(title, series, "epoch", "entropy, nats"))
     return plots
 
 

@@ -25,18 +25,25 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def parser_in_words() -> argparse.ArgumentParser:
-    """The parser of the users' commands as a shell sees them: `inspect graph` is `graph` of `inspect`."""
+    """The parser of the users' commands as a shell sees them: `inspect graph` is `graph` of `inspect`.
+
+    Where a group is a command too, as `export` beside `export graph`, its parser has the options of all of them.
+    """
     parser = argparse.ArgumentParser(prog="invp", description=DESCRIPTION)
     groups = {"": parser.add_subparsers()}
-    for command, (kind, name) in command_names().items():
-        if kind != "tools":
-            continue
+    tools = {command: name for command, (kind, name) in command_names().items() if kind == "tools"}
+    commands: dict[str, argparse.ArgumentParser] = {}
+    for command, name in sorted(tools.items()):
         *before, last = command.split()
         group = "".join(before)
-        if group not in groups:
-            groups[group] = groups[""].add_parser(group, help=f"{group} ...").add_subparsers()
-        own = groups[group].add_parser(last, help=summary_of(kind, name))
-        load_plugin(kind, name).add_arguments(own)
+        if group in commands:
+            own = commands[group]
+        else:
+            if group not in groups:
+                groups[group] = groups[""].add_parser(group, help=f"{group} ...").add_subparsers()
+            own = groups[group].add_parser(last, help=summary_of("tools", name), conflict_handler="resolve")
+            commands[command] = own
+        load_plugin("tools", name).add_arguments(own)
         for action in own._actions:
             if action.dest == "study":
                 action.complete = STUDIES
