@@ -254,7 +254,9 @@ def test_what_is_loaded_by_name_is_said_by_the_step():
 
     texts = {module: ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in MODULES if counted(module)}
     hidden = {m for m, file in texts.items() if file.exists() and re.search(r"(load_plugin|import_module)\(", file.read_text())}
-    steps = {f"invp.steps.{name}" for name in ("prepare", "pretrain", "graph", "evaluate", "_evaluation", "_features_inputs", "figure")}
+    steps = {
+        f"invp.steps.{name}" for name in ("prepare", "pretrain", "graph", "evaluate", "_evaluation", "_features_inputs", "figure")
+    }
     assert hidden == {*steps, "invp.training.objective", "invp.datasets.corrupted", "invp.datasets.held_out"}
     sections = {
         "prepare": {"dataset": {"name": "digits"}},

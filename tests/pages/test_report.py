@@ -54,7 +54,9 @@ def test_the_loss_plot_compares_the_instance_loss_and_marks_the_ramp(tmp_path, d
 def test_entropies_of_a_teacher_have_a_plot_of_their_own(tmp_path, drawn):
     row = {"loss": 3.0, "teacher_entropy": 1.0, "batch_entropy": 3.5, "kl": 2.0, "uniform_loss": 4.0}
     paths = [curves(tmp_path, "d", [row, row | {"kl": 1.0}]), curves(tmp_path, "plain", [{"loss": 1.0}])]
-    assert report.entropy_plots({"experiments": ["d", "plain"], "seeds": [0]}, {"curves": paths}) == ["Entropy of the teacher's answers, d, seed 0"]
+    assert report.entropy_plots({"experiments": ["d", "plain"], "seeds": [0]}, {"curves": paths}) == [
+        "Entropy of the teacher's answers, d, seed 0"
+    ]
     series = drawn[0][1]
     assert list(series.values()) == [[(1, value), (2, value)] for value in (1.0, 3.5)] + [
         [(1, 2.0), (2, 1.0)],
