@@ -46,6 +46,36 @@ def data_root() -> Path:
     return Path(value)
 
 
+@pytest.fixture(scope="module")  # one left open until the end would take half a core for the cursor in its field
+def browser():
+    """A headless Chromium, driven by selenium."""
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        assert not os.environ.get("CI"), "chromium and chromium-driver must be installed in CI"
+        # A user who runs the tests need not install a browser for them.
+        pytest.skip("chromium and chromedriver are not installed")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1366,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script of axe-core, which looks for what keeps people from using a page."""
+    path = ROOT / "node_modules/axe-core/axe.min.js"
+    if not path.exists():
+        assert not os.environ.get("CI"), "`npm ci` must have been run in CI"
+        # npm is for those who change pages; a user who runs the tests need not have it.
+        pytest.skip("axe-core is not installed: npm ci")
+    return path.read_text(encoding="utf-8")
+
+
 def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
     """A folder that `make(folder)` fills once for all processes of a run under pytest-xdist; whoever comes second waits."""
     base = tmp_path_factory.getbasetemp()

@@ -95,7 +95,7 @@ def test_the_ladder_rises_in_cost_and_never_above_the_images_own_size():
 def test_methods_are_kinds_of_experiments_and_every_objective():
     found = methods.chosen(["invp", "moco", "instance_discrimination", "invp-knn-positives"])
     assert list(found) == ["invp", "moco-v2", "instance-discrimination", "invp-knn-positives", "untrained"]
-    for name in set(plugin_names("objectives")) - set(methods.OF_TRANSFORMERS):
+    for name in set(plugin_names("objectives")) - {"dino", "mae", "moco_v3"}:  # whose experiments all have a transformer
         (kind, experiment), _ = methods.chosen([name]).items()
         assert methods.loaded(experiment)["objective"]["name"] == name, kind
 

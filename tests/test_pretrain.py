@@ -293,6 +293,24 @@ def test_equal_features_are_reported_as_a_collapse(digits, tmp_path):
     assert "collapsed" in words and "num_negatives" in words and "Traceback" not in words
 
 
+def test_the_epoch_before_a_stage_counts_when_a_collapse_is_looked_for(digits, tmp_path, monkeypatch):
+    """So a training in stages is refused where one that ran through is, and nowhere else."""
+    looked_at = []
+    monkeypatch.setattr(
+        "invp.training.loop.refuse_collapse", lambda rows, section: looked_at.append([row["epoch"] for row in rows])
+    )
+    group, saved = Group(0, 1, torch.device("cpu")), tmp_path / "stage.pt"
+    first = Stage(pretrain_section(experiment(), 0, 2), digits["test"], None, group, "test")
+    for _ in range(2):
+        first.sums = {"seconds": 0.0}
+        first._end_epoch(1.0)
+    first.save(saved)
+    second = Stage(pretrain_section(experiment(), 0, 4), digits["test"], saved, group, "test")
+    second.sums = {"seconds": 0.0}
+    second._end_epoch(1.0)
+    assert looked_at == [[1], [1, 2], [2, 3]] and [row["epoch"] for row in second.rows] == [3]
+
+
 def test_an_infinite_loss_stops_the_run_and_names_the_batch(digits, tmp_path):
     section = pretrain_section(experiment(), 0, 4)
     section["training"] |= {"learning_rate": 1e30, "schedule": "constant"}

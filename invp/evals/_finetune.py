@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from invp.evals._inputs import EncoderInputs
 from invp.models.transformers import Transformer
 from invp.plumbing.encoder_options import VITS
 from invp.plumbing.errors import UserError
-from invp.plumbing.options import option
+from invp.plumbing.options import option, refuse_unused
 from invp.plumbing.progress import Progress
 from invp.plumbing.sections import Augmentation
 
@@ -51,10 +51,7 @@ class Schedule:
     flip: bool = option(True, "mirror half of the crops")
 
     def __post_init__(self) -> None:
-        for declared in fields(self):
-            if self.optimizer == "adamw" and declared.name in ("momentum", "nesterov"):
-                if (value := getattr(self, declared.name)) != declared.default:
-                    raise UserError(f"{declared.name} is {value!r}, which optimizer adamw has no use for; valid with: sgd")
+        refuse_unused(self, "optimizer", {"momentum": ("sgd",), "nesterov": ("sgd",)})
 
     def said(self, rates: str) -> str:
         """The optimiser in a protocol's words, with what it says of the rates."""

@@ -6,7 +6,7 @@ from types import ModuleType
 COMPILER = "torch._dynamo.utils"
 
 
-def _is_compile_supported(device_type):
+def _is_compile_supported(device_type: str) -> bool:
     """What torchvision's region pooling asks the compiler when it is called; only then is the compiler imported."""
     from torch._dynamo.utils import is_compile_supported
 
@@ -21,9 +21,8 @@ def resnet_module() -> ModuleType:
     """
     stands_in = COMPILER not in sys.modules and "torchvision" not in sys.modules
     if stands_in:
-        module = ModuleType(COMPILER)
-        module.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
-        sys.modules[COMPILER] = module
+        sys.modules[COMPILER] = ModuleType(COMPILER)
+        vars(sys.modules[COMPILER])["is_compile_supported"] = _is_compile_supported
     try:
         from torchvision.models import resnet
     finally:

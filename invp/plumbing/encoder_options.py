@@ -1,9 +1,9 @@
 """The options of the section `encoder`, and which sizes of images an encoder takes."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from invp.plumbing.errors import UserError
-from invp.plumbing.options import option
+from invp.plumbing.options import option, refuse_unused
 
 RESNETS = ("resnet_small", "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
 VITS = {"vit_tiny": 3, "vit_small": 6, "vit_base": 12}  # and their heads, among which the numbers of a token are divided
@@ -68,12 +68,7 @@ class Encoder:
     freeze_patches: bool = option(False, "a transformer's projection of patches stays as random as it began, as MoCo v3's")
 
     def __post_init__(self) -> None:
-        for declared in fields(self):
-            encoders, value = ENCODERS_WITH.get(declared.name, ENCODERS), getattr(self, declared.name)
-            if self.name not in encoders and value != declared.default:
-                raise UserError(
-                    f"{declared.name} is {value!r}, which {self.name} has no use for; valid with: {', '.join(encoders)}"
-                )
+        refuse_unused(self, "name", ENCODERS_WITH)
         if self.input != "l+ab" and self.width_share != 0.5:
             raise UserError(f"width_share is {self.width_share}, which input {self.input} has no use for; valid with: l+ab")
         channels = self.width if self.name == "resnet_small" else 64

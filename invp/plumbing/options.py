@@ -44,6 +44,20 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+def refuse_unused(options: Any, key: str, users: dict[str, tuple[str, ...]]) -> None:
+    """UserError for an option that is not at its default though it would be ignored, as what is chosen by the option `key` has no use for it.
+
+    `users` says of each option that not all choices have which have it.
+    """
+    chosen = getattr(options, key)
+    for declared in fields(options):
+        value, valid = getattr(options, declared.name), users.get(declared.name, (chosen,))
+        default = declared.default_factory() if callable(declared.default_factory) else declared.default
+        if chosen not in valid and value != default:
+            of = chosen if key == "name" else f"{key} {chosen}"
+            raise UserError(f"{declared.name} is {value!r}, which {of} has no use for; valid with: {', '.join(valid)}")
+
+
 def valid_values(declared: Field) -> str:
     """The valid values of a field in words, e.g. 'a whole number, at least 1'; without limits the type alone."""
     given = declared.metadata

@@ -1,13 +1,14 @@
 """The options of each section of an experiment and of a study, with their defaults; a plug-in's are its `Config`."""
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 
 from invp.plumbing.encoder_options import Encoder
 from invp.plumbing.errors import UserError
-from invp.plumbing.options import option
+from invp.plumbing.options import option, refuse_unused
 from invp.plumbing.plugins import constants, load_plugin
 
 HEADS = ("linear", "mlp", "none")
+HEADS_WITH = dict.fromkeys(("layers", "hidden", "norm", "last_norm", "activation"), ("mlp",))
 SCHEDULES = ("multistep", "cosine", "constant")
 # Which optimisers, or schedules, have an option: with another it would be ignored, so it is refused.
 OPTIMIZERS_WITH = {"momentum": ("sgd", "lars"), "nesterov": ("sgd", "lars"), "betas": ("adamw",), "trust": ("lars",)}
@@ -32,10 +33,7 @@ class Head:
     activation: str = option("relu", "of mlp: between two layers", choices=("relu", "gelu"), later=True)
 
     def __post_init__(self) -> None:
-        for declared in fields(self):
-            value = getattr(self, declared.name)
-            if self.kind != "mlp" and declared.name not in ("kind", "dimensions") and value != declared.default:
-                raise UserError(f"{declared.name} is {value!r}, which kind {self.kind} has no use for; valid with: mlp")
+        refuse_unused(self, "kind", HEADS_WITH)
 
 
 @dataclass
@@ -71,14 +69,8 @@ class Training:
     channels_last: bool = option(False, "the memory layout of images: often faster")
 
     def __post_init__(self) -> None:
-        for key, kind, with_it in (("optimizer", self.optimizer, OPTIMIZERS_WITH), ("schedule", self.schedule, SCHEDULES_WITH)):
-            for declared in fields(self):
-                value, valid = getattr(self, declared.name), with_it.get(declared.name, (kind,))
-                default = declared.default_factory() if declared.default is MISSING else declared.default
-                if kind not in valid and value != default:
-                    raise UserError(
-                        f"{declared.name} is {value!r}, which {key} {kind} has no use for; valid with: {', '.join(valid)}"
-                    )
+        refuse_unused(self, "optimizer", OPTIMIZERS_WITH)
+        refuse_unused(self, "schedule", SCHEDULES_WITH)
         if self.nesterov and not self.momentum:
             raise UserError("nesterov is True; valid with momentum: 0: false")
         if self.final_rate > self.learning_rate:

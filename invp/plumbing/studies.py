@@ -1,5 +1,6 @@
 """Finds a study by its name, and reads its configuration as the workflow does."""
 
+import argparse
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -11,6 +12,13 @@ from invp.plumbing.plugins import nearest
 
 OWN = Path("config/studies")
 DEFAULT = "config/config.yaml"
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    """Adds the argument `study` of a command, which `study_file` takes."""
+    parser.add_argument(
+        "study", metavar="STUDY", nargs="?", default="", help="a name under config/studies, or a file (default: the default study)"
+    )
 
 
 def study_file(given: str) -> Path:

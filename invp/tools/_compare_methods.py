@@ -12,7 +12,6 @@ from invp.plumbing.plugins import nearest, plugin_names
 from invp.plumbing.sections import area_of_views, num_views
 
 TRANSFORMER = "-vit"  # in the name of an experiment with one: all methods are compared with the same ResNet
-OF_TRANSFORMERS = ("dino", "mae", "moco_v3")  # objectives whose experiments all have one
 # The experiment of an objective that several have, and whose name none of them has.
 USUAL = {"moco": "moco-v2", "relational": "ressl", "neighbourhood_discovery": "and"}
 UNTRAINED = "untrained"
@@ -53,12 +52,13 @@ def chosen(names: list[str]) -> dict[str, str]:
 
     An untrained network is always among them, and comes last: what it reaches without any training is no merit of a method.
     """
-    known, objectives = kinds(), [name for name in plugin_names("objectives") if name not in OF_TRANSFORMERS]
+    known = kinds()
+    usual = {name: USUAL.get(name, name.replace("_", "-")) for name in plugin_names("objectives")}
     found = {}
     for name in names:
-        kind = USUAL.get(name, name.replace("_", "-") if name in objectives else name)
+        kind = usual.get(name, name)
         if kind not in known:
-            valid = sorted({*known, *objectives})
+            valid = sorted({*known, *(name for name, kind in usual.items() if kind in known)})
             near = nearest(name, valid)
             raise UserError(
                 f"--methods: there is no '{name}'{near if near.startswith('; valid') else f'{near} Valid: ' + ', '.join(valid)}"

@@ -7,13 +7,11 @@ import webbrowser
 from pathlib import Path
 
 from invp.plumbing.errors import UserError
-from invp.plumbing.studies import configuration_of, study_file
+from invp.plumbing.studies import add_study, configuration_of, study_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "study", metavar="STUDY", nargs="?", default="", help="a name under config/studies, or a file (default: the default study)"
-    )
+    add_study(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ from invp.plumbing.devices import devices_of
 from invp.plumbing.errors import UserError
 from invp.plumbing.experiments import read_yaml
 from invp.plumbing.plugins import load_plugin, plugin_names, uses_gpu
-from invp.plumbing.studies import study_file
+from invp.plumbing.studies import add_study, study_file
 from invp.tools._estimates import Estimator, Job, Machine, without_gpu
 from invp.tools._schedule import cores, makespan
 
@@ -202,7 +202,7 @@ def planned(study: Path, root: str | None, profile: Path, own_cores: int | None 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", nargs="?", default="", help="a name under config/studies, or a file (default: the default study)")
+    add_study(parser)
     parser.add_argument("--data-root", help="where the raw data lies (default: $INVP_DATA or data)")
     parser.add_argument("--profile", type=Path, default=Path("profiles/local"), help="whose GPUs count (default: profiles/local)")
 

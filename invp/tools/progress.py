@@ -7,16 +7,14 @@ from invp.pages.numbers import last_stage, read_numbers
 from invp.pages.tables import aligned
 from invp.plumbing.experiments import load_study
 from invp.plumbing.not_made import without_not_made
-from invp.plumbing.studies import configuration_of, study_file
+from invp.plumbing.studies import add_study, configuration_of, study_file
 from invp.steps import summary
 
 EXPERIMENTS = Path("config/experiments")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "study", metavar="STUDY", nargs="?", default="", help="a name under config/studies, or a file (default: the default study)"
-    )
+    add_study(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from invp.plumbing.errors import UserError
 from invp.plumbing.folders import in_folder_or_package
-from invp.plumbing.studies import study_file
+from invp.plumbing.studies import add_study, study_file
 from invp.plumbing.terminal import BOLD, is_styled, styled
 from invp.tools.plan import Plan, planned, submits
 
@@ -23,9 +23,7 @@ LOGGER = "snakemake_logger_plugin_rich"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = f"{parser.prog} [STUDY] [--profile FOLDER] [--cores N] [arguments of snakemake]"
-    parser.add_argument(
-        "study", metavar="STUDY", nargs="?", default="", help="a name under config/studies, or a file (default: the default study)"
-    )
+    add_study(parser)
     parser.add_argument("--profile", type=Path, metavar="FOLDER", help="the machine (default: profiles/local)")
     parser.add_argument("-c", "--cores", type=int, metavar="N", help="cores to use (default: what the profile says)")
 

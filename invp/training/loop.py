@@ -69,13 +69,14 @@ class Stage:
         self.views = area_of_views(section, self.objective.views)
         self.fingerprint = canonical_json([section, code, sha256_of(parent) if parent else None])
         self.epoch, self.step, self.sums, self.rows = 0, 0, {}, []
+        self.before: list[dict] = []  # the row of the epoch before this stage
         self.gradients = Gradients(self.objective, self.model, self.optimizer, group)
         self.told_progress = constants("objectives", section["objective"]["name"]).get("PROGRESS", False)
         self.look_every = LOOK_EVERY if group.world_size > 1 or group.device.type == "cuda" else 1
         self.unchecked: list[tuple[int, Tensor]] = []  # steps and their losses since the last look
         if parent:
             self._restore(load_checkpoint(parent))
-            self.rows = []
+            self.before, self.rows = self.rows[-1:], []
 
     def _restore(self, state: dict) -> None:
         self.objective.load_state_dict(state["objective"])
@@ -269,4 +270,4 @@ class Stage:
         row["images_per_second"] = round(self.steps * self.batch_size / max(seconds, 1e-9), 1)
         self.rows.append(row)
         self.step, self.sums = 0, {}
-        refuse_collapse(self.rows, self.section)
+        refuse_collapse([*self.before, *self.rows], self.section)

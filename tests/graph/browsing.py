@@ -1,9 +1,5 @@
 """What tests of a page in a browser share."""
 
-from tests.conftest import ROOT
-
-AXE = ROOT / "node_modules/axe-core/axe.min.js"
-
 
 def complaints(browser) -> list[dict]:
     """What the browser wrote to its console since it was asked last."""

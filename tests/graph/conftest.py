@@ -1,7 +1,5 @@
-"""A browser, and the page of an explorer to look at with it."""
+"""The page of an explorer, and a browser that has it open."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -19,24 +17,6 @@ def made(tmp_path_factory) -> Path:
         make_graph(folder / f"stage-{stage}", folder / "data", stage)
     make_page(folder, folder / "data", folder)
     return folder
-
-
-@pytest.fixture(scope="module")  # a browser left open takes half a core for the cursor in its field
-def browser():
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        assert not os.environ.get("CI"), "chromium and chromium-driver must be installed in CI"
-        # A user who runs the tests need not install a browser for them.
-        pytest.skip("chromium and chromedriver are not installed")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1366,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from selenium.webdriver.support.ui import Select
 from invp.core.graph_measures import class_votes, in_degree, outlier_ranks, overlap
 from invp.data.tables import labels_of, matrix
 from invp.plumbing.files import read_table
-from tests.graph.browsing import AXE, complaints, opened, text, tiles
+from tests.graph.browsing import complaints, opened, text, tiles
 from tests.graph.explored import make_graph, make_page
 
 
@@ -232,12 +232,10 @@ def test_a_second_run_of_the_same_images_is_shown_beside(page, made, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_in_any_panel(page, scheme):
-    if not AXE.exists():
-        pytest.skip("axe-core is not installed: npm ci")
+def test_axe_finds_nothing_in_any_panel(page, axe, scheme):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
     page.find_element("tag name", "body").send_keys("v")
-    page.execute_script(AXE.read_text())
+    page.execute_script(axe)
     for name in ("image", "selection", "lists", "second"):
         press(page, f"tab-{name}")
         found = page.execute_async_script("const done = arguments[0]; axe.run().then((result) => done(result.violations))")

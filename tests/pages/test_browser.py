@@ -1,7 +1,5 @@
 """The pages in a real headless Chromium: axe-core, dark, on a phone, printed, by the keyboard."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,27 +8,8 @@ from hostile import hostile_study
 from invp.pages.index import write_index
 from invp.steps import report
 
-AXE = Path(__file__).resolve().parent.parent.parent / "node_modules/axe-core/axe.min.js"
 PAGES = ("report", "comparison", "index")
 pytestmark = pytest.mark.filterwarnings("ignore:Glyph .* missing from font")  # matplotlib's font has no fox
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        assert not os.environ.get("CI"), "chromium and chromium-driver must be installed in CI"
-        # A user who runs the tests need not install a browser for them.
-        pytest.skip("chromium and chromedriver are not installed")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1366,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +46,12 @@ def unfolded(page) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(page, scheme):
-    if not AXE.exists():
-        assert not os.environ.get("CI"), "`npm ci` must have been run in CI"
-        pytest.skip("axe-core is not installed: npm ci")
+def test_axe_finds_nothing(page, axe, scheme):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
     unfolded(page)
     light = page.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert light == (scheme == "light")
-    page.execute_script(AXE.read_text(encoding="utf-8"))
+    page.execute_script(axe)
     found = page.execute_async_script("const done = arguments[0]; axe.run().then(done)")
     assert found["passes"], "it looked at something"
     assert {each["id"]: [node["html"][:200] for node in each["nodes"]] for each in found["violations"]} == {}
