@@ -36,6 +36,7 @@ def test_from_nothing_to_the_report(finished):
     assert {r["experiment"] for r in rows} == {"smoke-invp", "smoke-instance-discrimination"}
     assert {r["source"] for r in rows} >= {"knn", "linear", "graph", "training"}
     page = (pages / "report.html").read_text()
+    assert "coloured and named by class" in page and "✓ the anchor's class" in page
     assert "smoke-invp" in page and page.count("explorer.html") == 2
     assert broken_links(pages / "report.html") == broken_links(pages / "comparison.html") == []
     assert f"report: {PAGES}/report.html\n" in printed

@@ -34,6 +34,7 @@ def test_a_folder_of_unlabelled_photographs_is_pretrained_on_and_reported(new_pr
     assert "loss" in metrics and "mutual_share" in metrics and "same_class_share" not in metrics
     report = (results / "studies/photos/report.html").read_text()
     assert all(words in report for words in ("photos-invp", "RankMe of the graph", "clusters: photos-invp, seed 0"))
+    assert "What the walk finds" in report and "coloured and named by class" not in report and "the anchor's class" not in report
     found = {(row["source"], row["metric"]): float(row["value"]) for row in rows}
     assert 1 < found["ranks", "rankme"] < 32 and 1 < found["graph", "rankme"] < 32 and found["graph", "uniformity"] < 0
     assert (results / "photos-invp/seed-0/figures/clusters.png").stat().st_size > 10_000
