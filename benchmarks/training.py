@@ -1,4 +1,4 @@
-"""The whole training loop: from photographs beside its parts and beside lightly's loop, and what InvP adds to a small network's step.
+"""The whole training loop: from photographs beside its parts and beside lightly's loop, and what InvP adds to a network's step.
 
 Run: `INVP_DATA=... python -m benchmarks.training` (`--rounds 5 --threads 2 --only photographs --json FILE`). INVP_DATA holds
 cifar10/test-*.parquet and photos/photos.tar; lightly 1.6 takes part if it is installed. Sides take turns in one process; the tables hold medians.
@@ -8,6 +8,8 @@ photographs: SimCLR, ResNet-18, two 224-pixel views, two batches of 16; `loader`
 small: SimCLR, resnet_small of width 16, 32 pixels, batches of 128, augmentation and all.
 share: InvP's objective (N = 50,000, M = 4,096, B = 128) over a step of the same network with a loss of one line, in 16 bits where the
 CPU computes in them.
+transformer: a whole step of InvP on ViT-tiny, augmentation and all, over a step of timm's ViT-tiny with torch's AdamW and a loss of one
+line; 32 pixels, patches of 4, B = 64.
 """
 
 import argparse
@@ -42,11 +44,13 @@ CPUINFO = Path("/proc/cpuinfo")
 HAS_BF16 = CPUINFO.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(CPUINFO.read_text().split())
 PRECISIONS = ("fp32", "bf16") if HAS_BF16 else ("fp32",)
 SHARES = {"resnet_small": 0.15, "resnet18": 0.04}
+TRANSFORMER_SHARE = 0.05
+PARTS = ("photographs", "small", "share", "transformer")
 
 
 def section(objective: str, encoder: dict, size: int, batch: int, precision: str) -> dict:
     """What a training of CIFAR's experiments would be called with, with another network, image size and batch."""
-    name = {"invp": "cifar10-invp", "simclr": "cifar10-simclr"}[objective]
+    name = {"invp": "cifar10-invp", "invp-vit": "cifar10-invp-vit", "simclr": "cifar10-simclr"}[objective]
     loaded = load(EXPERIMENTS / f"{name}.yaml")
     loaded["encoder"] |= encoder
     loaded["augmentation"]["size"] = size
@@ -140,11 +144,18 @@ def photographs(root: Path, scratch: Path, rounds: int, workers: int) -> dict[st
     return images_per_second(sides, rounds)
 
 
+def cifar(root: Path, scratch: Path, workers: int) -> Path:
+    """The folder with shards of CIFAR-10's 10,000 test images."""
+    folder = scratch / "all"
+    if not folder.exists():
+        prepare.write_split(plugin_options("datasets", {"name": "cifar10"}, "benchmark"), "test", root, folder, workers)
+    return folder
+
+
 def small(root: Path, scratch: Path, rounds: int, workers: int, precision: str) -> dict[str, float]:
     """2,560 images of CIFAR-10, as shards and as PNG files."""
     if not (scratch / "cifar").exists():
-        prepare.write_split(plugin_options("datasets", {"name": "cifar10"}, "benchmark"), "test", root, scratch / "all", workers)
-        shards = Shards(scratch / "all")
+        shards = Shards(cifar(root, scratch, workers))
         for i, image in enumerate(shards.images(torch.arange(2560))):
             path = scratch / "png" / "train" / str(int(shards.labels[i])) / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,11 +196,32 @@ def share(encoder: dict, rounds: int) -> dict[str, float]:
     return median_seconds({"InvP": with_invp, "bare": bare}, rounds)
 
 
+def transformer(root: Path, scratch: Path, rounds: int, workers: int) -> dict[str, float]:
+    """Seconds of a step of InvP's training of ViT-tiny, and of timm's own ViT-tiny with as many images."""
+    import timm
+
+    options = section("invp-vit", {"name": "vit_tiny", "patch": 4}, 32, 64, PRECISIONS[-1])
+    loop = Loop(options, cifar(root, scratch, workers), workers)
+    loop.stage.epoch = options["objective"]["ramp_epoch"] + 1
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=4, num_classes=128)
+    optimizer = torch.optim.AdamW(vit.parameters())
+    images = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def bare() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=PRECISIONS[-1] == "bf16"):
+            output = vit(images)
+        output.float().square().mean().backward()
+        optimizer.step()
+
+    return median_seconds({"InvP": lambda: loop.stage._train_step(*loop.batch), "bare": bare}, rounds)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="of arithmetic and of decoding, on each side (default: 2)")
-    parser.add_argument("--only", nargs="+", choices=("photographs", "small", "share"), default=("photographs", "small", "share"))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -207,12 +239,13 @@ def main() -> int:
             found = rates[name] = _printed(name, small(root, Path(scratch), rounds, threads, precision))
             if "lightly" in found:
                 missed |= _below("whole loop / lightly", found["whole loop"] / found["lightly"], FLOORS[name])
+        if "transformer" in arguments.only:
+            found = seconds["transformer"] = transformer(root, Path(scratch), rounds, threads)
+            missed |= _above("InvP's step over ViT-tiny's of timm", found, TRANSFORMER_SHARE)
     for name, limit in SHARES.items() if "share" in arguments.only else ():
         encoder = {"name": name, "stem": "auto", "width": 32} if name == "resnet_small" else {"name": name}
-        found = seconds[name] = share(encoder, rounds)
-        added = found["InvP"] / found["bare"] - 1
-        print(f"InvP over {name}: {100 * added:.1f} % of {1000 * found['bare']:.0f} ms (at most {100 * limit:.0f} %)", flush=True)
-        missed |= added > limit
+        seconds[name] = share(encoder, rounds)
+        missed |= _above(f"InvP over {name}", seconds[name], limit)
     if arguments.json:
         threads_used = {"threads": threads, "rounds": rounds}
         write_results(arguments.json, {"images_per_second": rates, "seconds_of_a_step": seconds, "bf16": HAS_BF16, **threads_used})
@@ -228,6 +261,13 @@ def _printed(name: str, rates: dict[str, float]) -> dict[str, float]:
 def _below(what: str, ratio: float, floor: float) -> bool:
     print(f"    {what}: {ratio:.2f} (floor {floor:g}){'  missed' if ratio < floor else ''}", flush=True)
     return ratio < floor
+
+
+def _above(what: str, seconds: dict[str, float], limit: float) -> bool:
+    """Whether InvP adds more to a bare step than it may."""
+    added = seconds["InvP"] / seconds["bare"] - 1
+    print(f"{what}: {100 * added:.1f} % of {1000 * seconds['bare']:.0f} ms (at most {100 * limit:.0f} %)", flush=True)
+    return added > limit
 
 
 if __name__ == "__main__":

@@ -204,15 +204,19 @@ def test_what_was_trained_on_lightness_is_given_lightness_wherever_it_is_loaded(
     assert torch.equal(loaded.pixels(images), objective.encoder.pixels(images))
 
 
-def test_an_encoder_does_without_torchs_compiler_which_region_pooling_gets_when_it_asks():
-    """In a fresh process; the compiler takes longer to import than all else of torchvision."""
-    program = """
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny"])
+def test_an_encoder_does_without_torchs_compiler_which_region_pooling_gets_when_it_asks(name):
+    """In a fresh process; the compiler takes longer to import than all else of torchvision, and than timm."""
+    program = f"""
 import sys
+import torch
+from dataclasses import asdict
 from invp.models.encoders import build_encoder
+from invp.plumbing.encoder_options import Encoder
 
-options = {"name": "resnet18", "norm": "batch", "stem": "auto", "width": 16, "blocks": 1, "zero_init_residual": True, "input": "rgb"}
-build_encoder(options, 32)
-assert "torchvision" in sys.modules and "torch._dynamo" not in sys.modules
+disable = torch.compiler.disable
+build_encoder(asdict(Encoder({name!r})), 32)
+assert "torchvision" in sys.modules and "torch._dynamo" not in sys.modules and torch.compiler.disable is disable
 from torchvision.ops import roi_align
 
 assert roi_align.__globals__["is_compile_supported"]("cpu") in (True, False)

@@ -193,7 +193,7 @@ def _optimizer(network: Classifier, config: Schedule, learning_rate: float, weig
         group = {"params": [], "lr": rate, "start": rate, "weight_decay": decay, "encoder": own}
         groups.setdefault((own, rate, decay), group)["params"].append(parameter)
     if adamw:
-        return torch.optim.AdamW(groups.values(), learning_rate)
+        return torch.optim.AdamW(groups.values(), learning_rate, fused=True)
     return torch.optim.SGD(
         groups.values(), learning_rate, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0
     )

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from invp.core.colour import lab_scaled
-from invp.models._torchvision import resnet_module
 from invp.models.image_encoder import ImageEncoder
+from invp.models.libraries import imported
 from invp.models.transformers import Transformer
 from invp.plumbing.encoder_options import VITS
 
@@ -38,7 +38,7 @@ def _of_width(resnet: nn.Module, conv1: nn.Conv2d, counts: list[int], norm_layer
 
 def _resnet(options: dict, channels: int = 3, share: float = 1.0) -> nn.Module:
     """The torchvision ResNet that the options mean, of images with so many channels, and `share` of its usual width."""
-    models = resnet_module()
+    models = imported("torchvision.models.resnet")
     norm_layer, stem = NORMS[options["norm"]], stem_of(options)
     if options["name"] == "resnet_small":
         resnet = models.ResNet(models.BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
@@ -171,7 +171,7 @@ def build_encoder(options: dict, image_size: int, **normalisation: Sequence[floa
     else:
         encoder = Encoder(_resnet(options), input=kind, **normalisation)
     if options["zero_init_residual"]:
-        blocks = resnet_module()
+        blocks = imported("torchvision.models.resnet")
         for module in encoder.modules():
             if isinstance(module, blocks.Bottleneck):
                 nn.init.zeros_(module.bn3.weight)

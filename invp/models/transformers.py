@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from invp.core.selection import hashed_uniform
 from invp.models.image_encoder import ImageEncoder
+from invp.models.libraries import imported
 from invp.plumbing.errors import UserError
 
 SHAPES = {"vit_tiny": (192, 12, 3), "vit_small": (384, 12, 6), "vit_base": (768, 12, 12)}  # F, blocks, heads
@@ -25,13 +26,12 @@ class Transformer(ImageEncoder):
 
     def __init__(self, options: dict, image_size: int, **known) -> None:
         super().__init__(**known)
-        from timm.models.vision_transformer import VisionTransformer  # which takes a second, and neither a plan nor a summary needs
-
         width, depth, heads = SHAPES[options["name"]]
         width, depth, self.patch = options["token_width"] or width, options["depth"] or depth, options["patch"]
         if image_size % self.patch:
             raise UserError(f"encoder.patch is {self.patch}; valid: what divides the side of the images, {image_size}")
-        self.vit = VisionTransformer(
+        # timm's import takes a second, and neither a plan nor a summary needs it.
+        self.vit = imported("timm.models.vision_transformer").VisionTransformer(
             img_size=image_size, patch_size=self.patch, embed_dim=width, depth=depth, num_heads=heads, num_classes=0,
             reg_tokens=options["registers"], dynamic_img_size=True,
         )  # fmt: skip

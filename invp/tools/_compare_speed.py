@@ -83,11 +83,12 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     `precisions`, and the faster of these holds for the others. `epochs` are those that are timed, for `seconds` each, and one step at least.
     """
     import torch
-    from torchvision import models  # noqa: F401  # which a job's encoder needs
 
+    from invp.models.libraries import imported
     from invp.steps import pretrain  # noqa: F401
     from invp.training.distributed import join
 
+    imported("torchvision.models.resnet")  # which a job's encoder needs
     started = time.time() - request["launched"]
     found: dict[str, Any] = {"start": started, "start_cpu": time.process_time() / started, "epochs": [], "rates": []}
     torch.set_num_threads(request["threads"])

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from invp.models.libraries import imported
+
 
 def build_optimizer(model: nn.Module, training: dict) -> torch.optim.Optimizer:
     """The optimiser of the section `training` over the model's trainable parameters.
@@ -21,14 +23,13 @@ def build_optimizer(model: nn.Module, training: dict) -> torch.optim.Optimizer:
     groups = [group for group in groups if group["params"]]
     common = {"lr": training["learning_rate"], "weight_decay": training["weight_decay"]}
     if training["optimizer"] == "adamw":
-        return torch.optim.AdamW(groups, betas=tuple(training["betas"]), **common)
+        return torch.optim.AdamW(groups, betas=tuple(training["betas"]), fused=True, **common)
     common |= {"momentum": training["momentum"], "nesterov": training["nesterov"]}
     if training["optimizer"] == "lars":
-        from timm.optim.lars import Lars
-
+        lars = imported("timm.optim.lars").Lars
         for number, group in enumerate(groups):
             group["always_adapt"] = number == 0  # scaled though nothing decays; biases and normalisations are not
-        return Lars(groups, trust_coeff=training["trust"], **common)
+        return lars(groups, trust_coeff=training["trust"], **common)
     return torch.optim.SGD(groups, **common)
 
 
