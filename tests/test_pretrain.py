@@ -68,6 +68,7 @@ SIZES = {"cpc": 12, "relative_location": 24, "jigsaw": 24}
 
 
 TRANSFORMERS = ("dino", "mae")  # objectives that are tried with one
+TRANSFORMER = {"name": "vit_tiny", "token_width": 24, "depth": 2, "patch": 2}
 
 
 def small_encoder(objective: str, **options) -> dict:
@@ -76,7 +77,7 @@ def small_encoder(objective: str, **options) -> dict:
     Options of a ResNet are not a transformer's.
     """
     if objective in TRANSFORMERS:
-        return structured(Encoder, {"name": "vit_tiny", "token_width": 24, "depth": 2, "patch": 2}, "test")
+        return structured(Encoder, TRANSFORMER, "test")
     kind = constants("objectives", objective).get("INPUT", "rgb")
     own = {"name": "resnet_small", "width": 8, "input": kind, "width_share": 1.0 if kind == "l+ab" else 0.5}
     return encoder_section(structured(Encoder, own | options, "test"))

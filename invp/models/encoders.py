@@ -118,6 +118,10 @@ class SplitEncoder(ImageEncoder):
         scaled = lab_scaled(self.pixels(images))
         return scaled[:, :1], scaled[:, 1:]
 
+    def freeze_after(self, block: int) -> None:
+        self.light.freeze_after(block)
+        self.colour.freeze_after(block)
+
     def halves(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The features of the lightness and those of the colours, Bx(F/2) each."""
         lightness, colours = self.planes(images)

@@ -29,6 +29,11 @@ class ImageEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
+    def freeze_after(self, block: int) -> None:
+        """Gives what lies behind a block (its number in `block_names`) no gradient, for which several processes would wait in vain."""
+        for name in self.block_names[block + 1 :]:
+            self.get_submodule(name).requires_grad_(False)
+
     def pixels(self, images: Tensor) -> Tensor:
         """Normalised images Bx3xHxW as pixels in [0, 1], red, green and blue."""
         return (images * self.std + self.mean).clamp(0, 1)

@@ -118,6 +118,10 @@ class Transformer(ImageEncoder):
         size = images.shape[2] // self.patch, images.shape[3] // self.patch
         return [tokens[:, self.prefix :].mT.unflatten(2, size).to(images.dtype) for tokens in found]
 
+    def freeze_after(self, block: int) -> None:
+        self.vit.blocks[block + 1 :].requires_grad_(False)
+        self.vit.norm.requires_grad_(False)
+
     def attention(self, images: Tensor) -> Tensor:
         """The attention of the last block, softmax(q k^T / sqrt(d)): images x heads x T x T, each row of which sums to 1."""
         tokens, block = self._embedded(images, None, None, None), self.vit.blocks[-1]

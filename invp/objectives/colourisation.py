@@ -50,6 +50,7 @@ class Objective(nn.Module):
         self.config, self.encoder, self.head = config, encoder, head
         self.register_buffer("centres", ab_centres())
         self.register_buffer("weights", torch.ones(len(self.centres)))
+        encoder.freeze_after(len(encoder.block_names) - 1)
         self.predict = nn.Conv2d(encoder.num_features, len(self.centres), 1)
 
     def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:

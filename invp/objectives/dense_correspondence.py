@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from invp.core.selection import hashed_uniform
 from invp.data.adjust import to_grey
-from invp.models.encoders import Encoder
 from invp.objectives._options import require, steady_within_an_epoch
 from invp.plumbing.options import option
 
@@ -58,10 +57,7 @@ class Objective(nn.Module):
         require(config.block in ("", *names), config, "block", f"one of {', '.join(names)}, or empty")
         self.config, self.encoder, self.head, self.seed = config, encoder, head, seed
         self.block = names.index(config.block) if config.block else len(names) - 1
-        # What lies behind the block gets no gradient, for which several processes would wait.
-        for half in (module for module in encoder.modules() if isinstance(module, Encoder)):
-            for name in names[self.block + 1 :]:
-                half.get_submodule(name).requires_grad_(False)
+        encoder.freeze_after(self.block)
         self.descriptor = nn.Conv2d(self._channels(), config.dimensions, 1)
 
     def begin_epoch(self, epoch: int, embed: Callable[..., Tensor]) -> None:
