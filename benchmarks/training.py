@@ -8,7 +8,7 @@ photographs: SimCLR, ResNet-18, two 224-pixel views, two batches of 16; `loader`
 small: SimCLR, resnet_small of width 16, 32 pixels, batches of 128, augmentation and all.
 share: InvP's objective (N = 50,000, M = 4,096, B = 128) over a step of the same network with a loss of one line, in 16 bits where the
 CPU computes in them.
-transformer: a whole step of InvP on ViT-tiny, augmentation and all, over a step of timm's ViT-tiny with torch's AdamW and a loss of one
+transformer: a whole step of InvP on ViT-tiny, augmentation and all, over a step of timm's ViT-tiny with the same AdamW and a loss of one
 line; 32 pixels, patches of 4, B = 64.
 """
 
@@ -204,7 +204,7 @@ def transformer(root: Path, scratch: Path, rounds: int, workers: int) -> dict[st
     loop = Loop(options, cifar(root, scratch, workers), workers)
     loop.stage.epoch = options["objective"]["ramp_epoch"] + 1
     vit = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=4, num_classes=128)
-    optimizer = torch.optim.AdamW(vit.parameters())
+    optimizer = torch.optim.AdamW(vit.parameters(), fused=True)
     images = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
     def bare() -> None:
