@@ -1,6 +1,6 @@
 """kill -9 at seeded random moments: of the workflow, of a job, of a rank. One more plain command ends as if nothing had happened.
 
-Three trials run by default; the thirty of docs/reliability.md with `python -m pytest -m "slow or not slow" tests/reliability/test_kills.py`.
+Two trials run by default, of the workflow and of a job; the thirty of docs/reliability.md with `python -m pytest -m "slow or not slow" tests/reliability/test_kills.py`.
 """
 
 import csv
@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import environment, fresh, made_once
 
-TRIALS = [pytest.param(seed, marks=[] if seed < 3 else [pytest.mark.slow]) for seed in range(30)]
+TRIALS = [pytest.param(seed, marks=[] if seed < 2 else [pytest.mark.slow]) for seed in range(30)]
 KINDS = ("workflow", "job", "rank")
 # The smoke study's InvP without its first stage, whose undisturbed numbers the finished study has; for ranks, a training of some seconds.
 STUDIES = {"invp": "experiments: [one-stage]", "ranks": "experiments: [killed]"}
