@@ -106,9 +106,21 @@ def test_every_page_is_in_the_sites_list_of_contents():
     assert sorted(listed) == sorted(path.name for path in ROOT.glob("docs/*.md"))
 
 
-def test_the_picture_of_the_method_is_what_its_script_draws():
+@pytest.mark.parametrize("name", ["method", "workflow"])
+def test_a_picture_is_what_its_script_draws(name):
+    made = runpy.run_path(str(ROOT / f"docs/images/{name}.py"))
+    assert made["picture"]() == (ROOT / f"docs/images/{name}.svg").read_text()
+
+
+def test_the_picture_of_the_workflow_has_every_rule_that_makes_results():
+    """Parts of an evaluation are left out: they are jobs of one."""
+    rules = set(runpy.run_path(str(ROOT / "docs/images/workflow.py"))["RULES"])
+    steps = {path.stem for path in (ROOT / "invp/steps").glob("[a-z]*.py")}
+    assert rules == steps - {"evaluate_part"}
+
+
+def test_the_picture_of_the_method_shows_what_its_words_say():
     made = runpy.run_path(str(ROOT / "docs/images/method.py"))
-    assert made["picture"]() == (ROOT / "docs/images/method.svg").read_text()
     places, classes = made["points"]()
     _, steps, hard = made["found"](places)
     rows = np.concatenate([places, np.sqrt(1 - (places**2).sum(1, keepdims=True))], 1)
