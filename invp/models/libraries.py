@@ -2,8 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
@@ -19,36 +18,38 @@ def _is_compile_supported(device_type: str) -> bool:
     return is_compile_supported(device_type)
 
 
-def _disabled(function: Callable) -> Callable:
-    """`torch.compiler.disable(function)`, which is asked when the function is called, and only if the compiler was imported by then."""
+def _import_torchvision() -> None:
+    """Imports torchvision, for which a module with one function stands for the compiler's, unless that is there."""
+    if "torchvision" in sys.modules or COMPILER in sys.modules:
+        return
+    sys.modules[COMPILER] = ModuleType(COMPILER)
+    vars(sys.modules[COMPILER])["is_compile_supported"] = _is_compile_supported
+    try:
+        import_module("torchvision")
+    finally:
+        del sys.modules[COMPILER]
+
+
+def _disabled(disable: Callable, function: Callable | None = None, **options) -> Callable:
+    """`disable(function)`, `torch.compiler`'s, which is asked when the function is called, and only if the compiler was imported by then."""
+    if function is None or options:
+        return disable(function, **options)
 
     @functools.wraps(function)
-    def called(*arguments, **options):
-        compiled = "torch._dynamo" in sys.modules
-        return (torch.compiler.disable(function) if compiled else function)(*arguments, **options)
+    def called(*arguments, **named):
+        return (disable(function) if "torch._dynamo" in sys.modules else function)(*arguments, **named)
 
     return called
-
-
-@contextmanager
-def _without_compiler() -> Iterator[None]:
-    """Stands in for what these libraries ask of the compiler while they are imported: one function, and one decorator."""
-    stands_in, disable = COMPILER not in sys.modules, torch.compiler.disable
-    if stands_in:
-        sys.modules[COMPILER] = ModuleType(COMPILER)
-        vars(sys.modules[COMPILER])["is_compile_supported"] = _is_compile_supported
-        torch.compiler.disable = _disabled
-    try:
-        yield
-    finally:
-        if stands_in:
-            del sys.modules[COMPILER]
-            torch.compiler.disable = disable
 
 
 def imported(name: str) -> ModuleType:
     """The module of torchvision or timm with this name, such as `torchvision.models.resnet`."""
     if name in sys.modules:
         return sys.modules[name]
-    with _without_compiler():
+    _import_torchvision()
+    disable = torch.compiler.disable
+    torch.compiler.disable = functools.partial(_disabled, disable)
+    try:
         return import_module(name)
+    finally:
+        torch.compiler.disable = disable

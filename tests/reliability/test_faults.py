@@ -44,9 +44,8 @@ def small_disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]).returncode:
-        pytest.skip(
-            "no disk can be mounted here"
-        )  # mounting is root's, and containers forbid it; no other disk is small enough to fill
+        # Mounting is root's, and containers forbid it; no other disk is small enough to fill.
+        pytest.skip("no disk can be mounted here")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
 
