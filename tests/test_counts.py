@@ -92,14 +92,32 @@ def test_a_protocol_has_the_batch_size_that_was_used():
     assert found["protocol"]["batch_size"] == 100
 
 
-def test_a_figure_of_more_neighbours_than_images_is_an_error(tmp_path):
+def ranked_inputs(folder, count: int) -> SimpleNamespace:
+    """What the figure similarity-by-rank reads, of so many images."""
     import pyarrow as pa
 
     from invp.data.tables import fixed_size_list
 
-    rows = features(8).train
+    rows = features(count).train
     table = pa.table({"label": pa.array(rows.labels), "embedding": fixed_size_list(rows.embedding)})
-    write_table(tmp_path / "f.arrow", table)
-    inputs = SimpleNamespace(experiment={"seed": 0, "title": "t"}, stage_features={1: tmp_path / "f.arrow"})
+    write_table(folder / "f.arrow", table)
+    return SimpleNamespace(experiment={"seed": 0, "title": "t"}, stage_features={1: folder / "f.arrow"})
+
+
+def test_ranks_are_numbers_on_their_axis(tmp_path, monkeypatch):
+    """They were drawn as the source of a formula."""
+    seen = []
+
+    def look(figure, inputs, out) -> None:
+        figure.canvas.draw()
+        seen.extend(label.get_text() for label in figure.axes[0].get_xticklabels() if label.get_text())
+
+    monkeypatch.setattr(similarity_by_rank, "save", look)
+    similarity_by_rank.draw(similarity_by_rank.Config(), ranked_inputs(tmp_path, 200), tmp_path / "f.png")
+    assert {"1", "10", "100"} <= set(seen) and all(text.replace(",", "").isdigit() for text in seen), seen
+
+
+def test_a_figure_of_more_neighbours_than_images_is_an_error(tmp_path):
+    inputs = ranked_inputs(tmp_path, 8)
     with pytest.raises(UserError, match="neighbours is 10, of 8 images; valid: at most 7"):
         similarity_by_rank.draw(similarity_by_rank.Config(), inputs, tmp_path / "f.png")

@@ -66,6 +66,7 @@ def draw(config: Config, inputs: FigureInputs, out: Path) -> dict:
         label = "untrained" if stage == 0 else f"epoch {stage}"
         left.plot(np.arange(1, len(curves[stage]) + 1), curves[stage], color=colour, label=label)
     left.set(xscale="log", xlabel="rank of the other image", ylabel=f"mean similarity, {len(chosen):,} images")
+    left.xaxis.set_major_formatter("{x:,.0f}")  # powers of ten would be formulas, which `plotting` takes for a stranger's text
     left.legend(frameon=False, fontsize=8)
     known = [stage for stage in stages if quality[stage] is not None]
     right.plot(known, [quality[stage] for stage in known], "o-", color=COLOURS[0])
