@@ -64,8 +64,8 @@ def test_an_edit_that_changes_no_number_reruns_nothing_after_adoption(project):
 
 @pytest.mark.parametrize("path, old, new, case", [
     (BANK, "2 * bound", "3 * bound", "pretrain/invp/invp"),
-    ("invp/core/metrics.py", "np.exp(", "np.exp(1.01 * ", "evaluate/knn/pixels.knn"),
-    ("invp/datasets/digits.py", "255 / 16", "254 / 16", "prepare/any/digits-train"),
+    pytest.param("invp/core/metrics.py", "np.exp(", "np.exp(1.01 * ", "evaluate/knn/pixels.knn", marks=pytest.mark.slow),
+    pytest.param("invp/datasets/digits.py", "255 / 16", "254 / 16", "prepare/any/digits-train", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_changed_golden_number_is_named_and_nothing_is_rewritten(path, old, new, case, project):
     project.edit(path, old, new)

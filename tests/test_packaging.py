@@ -124,7 +124,7 @@ def test_as_snakedeploy_writes_it_with_rules_from_a_tag_of_a_repository(installe
     assert (own / target).exists()
 
 
-@pytest.mark.parametrize("way", ["--directory", "module", "init"])
+@pytest.mark.parametrize("way", ["--directory", pytest.param("module", marks=pytest.mark.slow), "init"])
 def test_from_a_clone_without_installing(new_project, tmp_path, way):
     """In a job too: one is run."""
     outside = tmp_path / "outside"

@@ -186,6 +186,7 @@ def release(project: SlurmProject, job: str) -> None:
     project.cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
+@pytest.mark.slow  # SLURM counts limits in minutes; what follows a signal is tried above
 def test_a_job_leaves_before_its_time_limit_and_the_retry_continues(project, undisturbed):
     project.edit("profiles/slurm/config.yaml", "max_runtime: 1440", "max_runtime: 2")
     process = start(project)
@@ -206,6 +207,7 @@ def test_a_job_leaves_before_its_time_limit_and_the_retry_continues(project, und
     assert_right(project, undisturbed)
 
 
+@pytest.mark.slow  # half a minute until SLURM misses a node
 def test_a_node_dies_and_comes_back(project, undisturbed):
     process = start(project)
     job = project.jobs("pretrain")[0]
