@@ -26,7 +26,7 @@ def two_processes(code: str, *arguments: str) -> list[str]:
     with socket.socket() as free:
         free.bind(("", 0))
         port = str(free.getsockname()[1])
-    code = "import sys\nfrom invp.training.distributed import join\ngroup = join()\n" + code
+    code = f"import sys\nfrom invp.training.distributed import join\ngroup = join()\n{code}\ngroup.leave()\n"
     shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", code, *arguments]
     options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

@@ -127,8 +127,9 @@ def training(project: SlurmProject, run: tuple[str, int] = LONG) -> int | None:
     return pid if Path(f"/proc/{pid}").exists() else None
 
 
-def log(project: SlurmProject, run: tuple[str, int] = LONG) -> str:
-    path = project.folder / f"results/logs/pretrain/{run[0]}-seed-0-stage-{run[1]}.log"
+def log(project: SlurmProject, run: tuple[str, int] = LONG, of: str = "") -> str:
+    """The log of the try that runs, or `of` one before it."""
+    path = project.folder / f"results/logs/pretrain/{run[0]}-seed-0-stage-{run[1]}.log{of}"
     return path.read_text() if path.exists() else ""
 
 
@@ -160,7 +161,8 @@ def test_a_cancelled_job_saves_and_the_retry_continues_and_asks_for_what_is_left
     process = start(project)
     project.cluster.call("scancel", project.jobs("pretrain")[0]["JobID"])
     wait_until(lambda: len(project.jobs("pretrain")) == 2, "the retry is submitted")
-    assert "stopped (SIGTERM): saved" in log(project)
+    # The retry may have begun, and with it a log of its own.
+    assert "stopped (SIGTERM): saved" in log(project) + log(project, of=".try-1")
     wait_until(lambda: "continuing in epoch" in log(project) and training(project), "the retry continues")
     first, second = project.jobs("pretrain")
     assert first["State"].startswith("CANCELLED")
