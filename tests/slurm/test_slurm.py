@@ -17,7 +17,7 @@ from tests.slurm.conftest import SlurmProject, adapt, wait_until
 ONE, DEFAULT = "config/studies/one.yaml", "config/config.yaml"
 RULES = ("prepare", "pretrain", "graph", "features", "evaluate", "evaluate_on_cpu", "small")
 TRAININGS = {ONE: 2, DEFAULT: 8}  # stages of all experiments
-EPOCHS = 60  # about a quarter of a minute
+EPOCHS = 120  # a quarter of a minute on a fast machine, so that a job is still there to be cancelled
 STUDY = "config/studies/long.yaml"
 LONG, BRIEF = ("long-invp", EPOCHS), ("brief-invp", 1)
 EXPERIMENT = f"""\
