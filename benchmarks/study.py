@@ -6,11 +6,10 @@ study first. Of the stages before the last one, measures of the graph and of the
 
 import argparse
 import csv
-import json
 import sys
 from pathlib import Path
 
-from invp.plumbing.files import atomic_path, read_json
+from invp.plumbing.files import read_json, write_json
 
 KEYS = ("device", "threads", "versions", "commit", "clean")
 
@@ -42,8 +41,7 @@ def main() -> int:
         about = {key: record[key] for key in KEYS}
         if about not in trainings:
             trainings.append(about)
-    with atomic_path(arguments.json) as temporary:
-        temporary.write_text(json.dumps({"study": arguments.study.name, "trainings": trainings, "runs": found}, indent=1) + "\n")
+    write_json(arguments.json, {"study": arguments.study.name, "trainings": trainings, "runs": found})
     return 0
 
 
