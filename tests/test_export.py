@@ -162,11 +162,12 @@ def test_a_fresh_process_computes_what_the_features_step_did(kind, finished, tmp
     torch.testing.assert_close(torch.load(tmp_path / "features.pt", weights_only=True), expected)
 
 
-def test_networks_that_timm_does_not_have_are_refused(tmp_path):
-    options = structured(EncoderOptions, {"name": "resnet18", "stem": "cifar"}, "test")
+@pytest.mark.parametrize("stem", ["cifar", "stride2"])
+def test_networks_that_timm_does_not_have_are_refused(stem, tmp_path):
+    options = structured(EncoderOptions, {"name": "resnet18", "stem": stem}, "test")
     encoder = build_encoder(options, 32)
     write_checkpoint(options, encoder, 32, tmp_path / "checkpoint.pt")
-    with pytest.raises(UserError, match="stem cifar.*timm has no such network"):
+    with pytest.raises(UserError, match=f"stem {stem}.*timm has no such network"):
         export(tmp_path / "checkpoint.pt", "timm", tmp_path / "w.pth")
 
 

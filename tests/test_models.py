@@ -43,13 +43,14 @@ def test_an_encoder_is_torchvisions_resnet_without_its_classifier(name, blocks, 
     torch.testing.assert_close(maps[-1].mean((2, 3)), encoder(images))
 
 
-def test_the_cifar_stem_keeps_the_resolution():
-    encoder = build_encoder(options(name="resnet18", stem="cifar"), 32)
-    assert encoder.blocks(torch.zeros(1, 3, 32, 32))[0].shape == (1, 64, 32, 32)
-    assert encoder.blocks(torch.zeros(1, 3, 32, 32))[-1].shape == (1, 512, 4, 4)
+@pytest.mark.parametrize(("stem", "first", "last"), [("cifar", 32, 4), ("stride2", 16, 2), ("imagenet", 8, 1)])
+def test_a_stem_keeps_the_resolution_that_it_says(stem, first, last):
+    encoder = build_encoder(options(name="resnet18", stem=stem), 32)
+    assert encoder.blocks(torch.zeros(2, 3, 32, 32))[0].shape == (2, 64, first, first)
+    assert encoder.blocks(torch.zeros(2, 3, 32, 32))[-1].shape == (2, 512, last, last)
 
 
-@pytest.mark.parametrize(("stem", "size"), [("auto", 32), ("cifar", 32), ("imagenet", 8)])
+@pytest.mark.parametrize(("stem", "size"), [("auto", 32), ("cifar", 32), ("stride2", 16), ("imagenet", 8)])
 def test_the_small_variant_has_the_stem_asked_for(stem, size):
     encoder = build_encoder(options(name="resnet_small", stem=stem), 32)
     assert encoder.blocks(torch.zeros(1, 3, 32, 32))[0].shape == (1, 16, size, size)
@@ -73,10 +74,11 @@ def test_an_option_that_the_encoder_has_no_use_for_is_refused(values):
 def test_the_small_variant_is_not_run_on_photographs_at_full_resolution_by_accident(tmp_path):
     (tmp_path / "own.yaml").write_text("extends: digits-invp\naugmentation: {size: 224}\n")
     with pytest.raises(
-        UserError, match="own.yaml: encoder.stem is 'auto'.*augmentation.size is 224; valid above 64 px: imagenet, or cifar"
+        UserError,
+        match="own.yaml: encoder.stem is 'auto'.*augmentation.size is 224; valid above 64 px: imagenet, stride2, or cifar",
     ):
         load(tmp_path / "own.yaml")
-    for stem in ("imagenet", "cifar"):
+    for stem in ("imagenet", "stride2", "cifar"):
         (tmp_path / "own.yaml").write_text(f"extends: digits-invp\naugmentation: {{size: 224}}\nencoder: {{stem: {stem}}}\n")
         assert load(tmp_path / "own.yaml")["encoder"]["stem"] == stem
 

@@ -1,4 +1,4 @@
-"""Encoders: torchvision's ResNets, a CIFAR stem and a small variant of them, two of them side by side, timm's transformers, and raw pixels.
+"""Encoders: torchvision's ResNets, stems for small images and a small variant of them, two of them side by side, timm's transformers, and raw pixels.
 
 B images, C channels, H x W pixels, F features.
 """
@@ -19,9 +19,9 @@ NORMS = {"batch": nn.BatchNorm2d, "group": partial(nn.GroupNorm, 8)}
 
 
 def _first(channels: int, width: int, stem: str) -> nn.Conv2d:
-    """The first convolution of a stem: 3 x 3 of stride 1, or 7 x 7 of stride 2."""
-    if stem == "cifar":
-        return nn.Conv2d(channels, width, 3, padding=1, bias=False)
+    """The first convolution of a stem: 3 x 3 of stride 1 or 2, or 7 x 7 of stride 2."""
+    if stem != "imagenet":
+        return nn.Conv2d(channels, width, 3, stride=2 if stem == "stride2" else 1, padding=1, bias=False)
     return nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
 
 
@@ -42,16 +42,16 @@ def _resnet(options: dict, channels: int = 3, share: float = 1.0) -> nn.Module:
     norm_layer, stem = NORMS[options["norm"]], stem_of(options)
     if options["name"] == "resnet_small":
         resnet = models.ResNet(models.BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
-        resnet.maxpool = nn.Identity() if stem == "cifar" else resnet.maxpool
+        resnet.maxpool = resnet.maxpool if stem == "imagenet" else nn.Identity()
         conv1 = _first(channels, round(share * options["width"]), stem)
         return _of_width(resnet, conv1, [options["blocks"]] * 3 + [0], norm_layer)
     resnet = getattr(models, options["name"])(norm_layer=norm_layer)
     if share != 1:
         counts = [len(layer) for layer in (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)]
         resnet = _of_width(resnet, _first(channels, round(64 * share), stem), counts, norm_layer)
-    elif stem == "cifar" or channels != 3:
+    elif stem != "imagenet" or channels != 3:
         resnet.conv1 = _first(channels, 64, stem)
-    if stem == "cifar":
+    if stem != "imagenet":
         resnet.maxpool = nn.Identity()
     return resnet
 
@@ -152,7 +152,7 @@ class Pixels(ImageEncoder):
 
 
 def stem_of(options: dict) -> str:
-    """The stem that an encoder's options mean: cifar or imagenet."""
+    """The stem that an encoder's options mean: cifar, stride2 or imagenet."""
     if options["stem"] != "auto":
         return options["stem"]
     return "cifar" if options["name"] == "resnet_small" else "imagenet"

@@ -8,7 +8,7 @@ from invp.plumbing.options import option, refuse_unused
 RESNETS = ("resnet_small", "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
 VITS = {"vit_tiny": 3, "vit_small": 6, "vit_base": 12}  # and their heads, among which the numbers of a token are divided
 ENCODERS = (*RESNETS, *VITS, "pixels")
-STEMS = ("auto", "cifar", "imagenet")
+STEMS = ("auto", "cifar", "stride2", "imagenet")
 FULL_RESOLUTION = 64  # pixels of a side up to which resnet_small has the stem without a stride, unless the experiment says so
 VIT_OPTIONS = ("patch", "token_width", "depth", "pool", "positions", "registers", "drop_path", "freeze_patches")
 # Which encoders have an option: for another it would be ignored, so it is refused.
@@ -34,7 +34,7 @@ class Encoder:
     )
     stem: str = option(
         "auto",
-        "imagenet: 7 x 7 of stride 2 and max-pool; cifar: 3 x 3 and no max-pool; auto: cifar for resnet_small, which is for images of up "
+        "imagenet: 7 x 7 of stride 2 and max-pool; cifar: 3 x 3 and no max-pool; stride2: the same with stride 2, a quarter of the work; auto: cifar for resnet_small, which is for images of up "
         f"to {FULL_RESOLUTION} px then, imagenet for the others",
         choices=STEMS,
     )
@@ -99,7 +99,7 @@ def check_encoder(experiment: dict) -> None:
     if encoder["name"] == "resnet_small" and encoder["stem"] == "auto" and size > FULL_RESOLUTION:
         raise UserError(
             "encoder.stem is 'auto', with which resnet_small's first stage computes at full resolution, and "
-            f"augmentation.size is {size}; valid above {FULL_RESOLUTION} px: imagenet, or cifar for the full resolution all the same"
+            f"augmentation.size is {size}; valid above {FULL_RESOLUTION} px: imagenet, stride2, or cifar for the full resolution all the same"
         )
     for size in sorted({kind["size"] for kind in (experiment["augmentation"], *experiment["views"])}):
         if encoder["name"] in VITS and size % encoder["patch"]:

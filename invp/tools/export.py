@@ -52,7 +52,7 @@ def for_resnets(section: dict, kind: str, checkpoint: Path) -> None:
 def for_timm(section: dict, checkpoint: Path) -> None:
     """UserError where timm has no network of this shape: its ResNets have the stem for ImageNet."""
     encoder = section["encoder"]
-    if encoder["name"] == "resnet_small" or encoder["stem"] == "cifar" or encoder["norm"] != "batch":
+    if encoder["name"] == "resnet_small" or encoder["stem"] in ("cifar", "stride2") or encoder["norm"] != "batch":
         raise UserError(
             f"{checkpoint} holds {encoder['name']}, stem {encoder['stem']}, norm {encoder['norm']}: timm has no such network; "
             "use safetensors and invp.load_encoder"
