@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from invp.core.losses import InvarianceTerms, instance_loss, invariance_loss
+from invp.core.products import add_all_rows
 from invp.core.propagation import Positives
 from invp.core.selection import RowRange, extreme_positives, membership, selected_similarities, weighted_rows
 
@@ -69,7 +70,7 @@ def batch_loss(
         chunk_positives = None if positives is None else Positives(*(value[rows] for value in positives))
         chunks.append(_chunk_loss(features[rows], bank, index[rows], chunk_near, chunk_positives, options, row_range))
     loss = BatchLoss(*(torch.cat(values) for values in zip(*chunks, strict=True)))
-    return loss if near.index is not None else loss._replace(gradient=loss.gradient.addmm_(near.similarity, bank))
+    return loss if near.index is not None else loss._replace(gradient=add_all_rows(loss.gradient, near.similarity, bank))
 
 
 def _chunk_loss(

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from invp.core.products import with_each_row
+
 SEARCHED = 1 << 28  # similarities that a GPU holds at a time
 ABSENT = -1  # stands in a table of row numbers where there is no neighbour
 
@@ -94,8 +96,8 @@ def similarities(queries: Tensor, rows: Tensor, buffer: Tensor | None = None) ->
     """The similarities BxN of queries (BxD) and rows (NxD), in the memory of the flat `buffer` if it is large enough."""
     size = len(queries) * len(rows)
     if buffer is None or buffer.numel() < size:
-        return queries @ rows.T
-    return torch.mm(queries, rows.T, out=buffer[:size].view(len(queries), len(rows)))
+        return with_each_row(queries, rows)
+    return with_each_row(queries, rows, buffer[:size].view(len(queries), len(rows)))
 
 
 def search_block(queries: Tensor, num_rows: int, *, whole: bool) -> int:
@@ -129,7 +131,7 @@ def top_k(
             column = local.clamp(0, block_values.shape[1] - 1)[:, None]
             block_values.scatter_(1, column, block_values.gather(1, column).masked_fill(inside[:, None], -torch.inf))
         values, columns = largest(block_values, k)
-        indices = columns + (start + offset)
+        indices = columns + (start + offset) if start + offset else columns
         if best is not None:
             values, indices = merge_topk(torch.cat([best[0], values], 1), torch.cat([best[1], indices], 1), k)
         best = values, indices
