@@ -10,6 +10,7 @@ of the training images.
 """
 
 import argparse
+import hashlib
 import importlib
 import json
 import os
@@ -119,7 +120,8 @@ def changed(name: str, arguments: argparse.Namespace, folder: Path) -> dict:
 def run(name: str, seed: int, options: dict, work: Path, arguments: argparse.Namespace) -> dict | None:
     """One training and what it gave, or None where the time was too short."""
     epochs, identity = options["stages"][0], options["dataset_id"]
-    label = "-".join([name, f"seed-{seed}", *arguments.set]).replace("/", "-")
+    changes = hashlib.sha256(" ".join(arguments.set).encode()).hexdigest()[:12]  # a file system takes no name of all of them
+    label = "-".join([name, f"seed-{seed}", *([changes] if arguments.set else [])])
     runner = Runner({"loaded": {name: options}}, name, seed, epochs, work / identity, work / label, arguments.workers)
     missing = [split for split in SPLITS if not (runner.data / split / "manifest.json").exists()]
     outputs = {split: {key: runner.data / split / f"{key}.json" for key in ("manifest", "record")} for split in missing}
