@@ -52,7 +52,8 @@ def instance_loss(own: Tensor, near: Tensor, temperature: float, eps: float = 0.
     """
     top = near.amax(1)  # subtracted before the division by tau, which would round it coarsely
     logits = (near - top[:, None]).div_(temperature)
-    loss, scale = _minus_log((own - top) / temperature - torch.logsumexp(logits, 1), eps)
+    total = torch.exp(logits).sum(1)  # without torch's logsumexp, which would look for the largest again
+    loss, scale = _minus_log((own - top) / temperature - total.log(), eps)
     scale = scale / temperature
     by_near = torch.softmax(logits, 1).mul_(scale[:, None])
     return InstanceTerms(loss, -scale, by_near)
