@@ -76,8 +76,11 @@ class Runner:
             jobs.append(self.start("features", section, inputs, outputs, "--workers", self.workers))
         graph = {name: self.out / "graph" / file for name, file in (("knn", "knn.arrow"), ("positives", "positives.arrow"))}
         graph |= {name: self.out / "graph" / f"{name}.json" for name in ("summary", "record")}
-        inputs = {"checkpoint": checkpoint, "dataset": manifests["train"]}
-        finish([*jobs, self.start("graph", self.section("graph"), inputs, graph)])
+        section, inputs = self.section("graph"), {"checkpoint": checkpoint, "dataset": manifests["train"]}
+        if section["graph"]["of"] == "features":
+            finish(jobs)
+            jobs, inputs = [], {**inputs, "features": tables["train"]}
+        finish([*jobs, self.start("graph", section, inputs, graph)])
         inputs = {**tables, **{f"{split}_data": manifest for split, manifest in manifests.items()}}
         names = [name for name, options in self.options["evaluations"].items() if plugin_of(options).NEEDS == "features"]
         jobs = []
