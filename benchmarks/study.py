@@ -1,6 +1,6 @@
 """Keeps the numbers of a finished study as JSON, with devices, versions and commits of the trainings as their records name them.
 
-Run: `python -m benchmarks.study results/studies/cifar10-evening --json benchmarks/results/cifar10-evening.json`. It runs nothing; make the
+Run: `python -m benchmarks.study results/studies/cifar10-two-cores --json FILE`. It runs nothing; make the
 study first. Of the stages before the last one, measures of the graph and of the training are kept too.
 """
 
