@@ -1,4 +1,4 @@
-"""Encoders: torchvision's ResNets, stems for small images and a small variant of them, two of them side by side, timm's transformers, and raw pixels.
+"""Encoders: torchvision's ResNets, their stems for small images, a small variant, two of them side by side, timm's transformers, raw pixels.
 
 B images, C channels, H x W pixels, F features.
 """

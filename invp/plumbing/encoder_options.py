@@ -34,8 +34,8 @@ class Encoder:
     )
     stem: str = option(
         "auto",
-        "imagenet: 7 x 7 of stride 2 and max-pool; cifar: 3 x 3 and no max-pool; stride2: the same with stride 2, a quarter of the work; auto: cifar for resnet_small, which is for images of up "
-        f"to {FULL_RESOLUTION} px then, imagenet for the others",
+        "imagenet: 7 x 7 of stride 2 and max-pool; cifar: 3 x 3 and no max-pool; stride2: the same with stride 2, a quarter of the work; "
+        f"auto: cifar for resnet_small, which is for images of up to {FULL_RESOLUTION} px then, imagenet for the others",
         choices=STEMS,
     )
     norm: str = option("batch", "normalisation; group: 8 groups", choices=("batch", "group"))

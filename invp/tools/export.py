@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from invp.models.encoders import stem_of
 from invp.models.image_encoder import ImageEncoder
 from invp.models.transformers import Transformer
 from invp.plumbing.encoder_options import VITS
@@ -52,7 +53,7 @@ def for_resnets(section: dict, kind: str, checkpoint: Path) -> None:
 def for_timm(section: dict, checkpoint: Path) -> None:
     """UserError where timm has no network of this shape: its ResNets have the stem for ImageNet."""
     encoder = section["encoder"]
-    if encoder["name"] == "resnet_small" or encoder["stem"] in ("cifar", "stride2") or encoder["norm"] != "batch":
+    if encoder["name"] == "resnet_small" or stem_of(encoder) != "imagenet" or encoder["norm"] != "batch":
         raise UserError(
             f"{checkpoint} holds {encoder['name']}, stem {encoder['stem']}, norm {encoder['norm']}: timm has no such network; "
             "use safetensors and invp.load_encoder"
