@@ -201,6 +201,15 @@ def test_every_rule_has_log_benchmark_threads_resources_and_names(root):
                 assert f"\n    {key}:" in text, f"{name} in {path.name} has no {key}"
 
 
+@pytest.mark.parametrize("seeds, wanted", [([0], {"pretrain": "4", "features": "2"}), ([0, 1], {"pretrain": "2", "features": "2"})])
+def test_the_only_pretraining_of_a_study_has_the_whole_machine(seeds, wanted, new_project):
+    study = f"study: alone\nexperiments: [smoke-invp]\nseeds: {seeds}\n"
+    (new_project.folder / "config/studies/alone.yaml").write_text(study)
+    printed = new_project.snakemake("all", "-n", "-p", "--cores", "4", study="config/studies/alone.yaml")
+    for step, threads in wanted.items():
+        assert set(re.findall(rf"invp {step} .*--workers (\d+)", printed)) == {threads}
+
+
 def test_snakemakes_own_report_holds_summary_pages_and_figures(finished, tmp_path):
     project = finished.copy(tmp_path / "project")
     project.snakemake("--report", "made.zip")

@@ -255,15 +255,20 @@ def show_summary_if_nothing_ran():
 atexit.register(show_summary_if_nothing_ran)
 
 
-def share_of_machine(w):
-    """The threads of a job that decodes images: as many jobs run at once as the study has runs, and two at least.
+def share_of_machine(w, least=2):
+    """The threads of a job that decodes images: as many jobs run at once as the study has runs, and `least` of them at least.
 
     A profile's `set-threads` comes before it. One on two cores: two jobs of two threads there take three times as long.
     """
     try:
-        return max(1, min(8, workflow.cores // max(2, len(runs()))))
+        return max(1, min(8, workflow.cores // max(least, len(runs()))))
     except WorkflowError:
         return 1  # a cluster, whose profile sets no threads: nothing says how many cores a node has
+
+
+def share_of_training(w):
+    """The same for a pretraining, which is alone where the study has one run: its stages follow each other."""
+    return share_of_machine(w, least=1)
 
 
 def attempt_of(w, attempt):

@@ -10,7 +10,7 @@ rule pretrain:
     benchmark:
         "results/benchmarks/pretrain/{experiment}-seed-{seed}-stage-{stage}.tsv"
     priority: 0  # all other rules have 1: what a finished stage gives is made before the next one trains
-    threads: share_of_machine
+    threads: share_of_training
     resources:
         attempt=attempt_of,
         runtime=pretrain_minutes,
