@@ -34,6 +34,8 @@ def with_studies(project):
         (project.folder / f"config/experiments/{name}.yaml").write_text(f"extends: smoke-invp\n{values}\n")
     for name, experiments in STUDIES.items():
         (project.folder / f"config/studies/{name}.yaml").write_text(f"study: {name}\n{experiments}\n")
+    with open(project.folder / "profiles/local/config.yaml", "a") as file:
+        file.write("\nset-threads: {pretrain: 1}\n")  # as in the finished study, whose runs share the cores
     return project
 
 
