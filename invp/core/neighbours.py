@@ -1,7 +1,6 @@
 """Exact search for nearest rows. N rows, B queries, D dimensions, k neighbours; a similarity is a dot product."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,7 +10,6 @@ from torch import Tensor
 from invp.core.products import with_each_row
 
 SEARCHED = 1 << 28  # similarities that a GPU holds at a time
-LONG = 1 << 17  # N + 64 k of a row in which a processor looks for the k largest longer than threads take to hand over
 ABSENT = -1  # stands in a table of row numbers where there is no neighbour
 
 
@@ -36,17 +34,8 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if k == values.shape[1]:
         return values.clone(), torch.arange(k, device=values.device).expand(len(values), k).contiguous()
     # Vectorised partition and `flatnonzero` of NumPy are some four times faster than torch's selection on a CPU.
-    columns = _columns_in_threads(values, k) if values.device.type == "cpu" else _columns_by_groups(values, k)
+    columns = _columns_on_cpu(values, k) if values.device.type == "cpu" else _columns_by_groups(values, k)
     return values.gather(1, columns), columns
-
-
-def _columns_in_threads(values: Tensor, k: int) -> Tensor:
-    """`_columns_on_cpu`, in as many threads as torch has where a row takes NumPy long enough: it holds the interpreter's lock between calls."""
-    threads = min(torch.get_num_threads(), len(values))
-    if threads < 2 or values.shape[1] + 64 * k < LONG:
-        return _columns_on_cpu(values, k)
-    with ThreadPoolExecutor(threads) as pool:
-        return torch.cat(list(pool.map(lambda part: _columns_on_cpu(part, k), values.tensor_split(threads))))
 
 
 def _columns_on_cpu(values: Tensor, k: int, stride: int = 16) -> Tensor:

@@ -39,16 +39,6 @@ def test_largest_is_exact_where_the_sampled_columns_mislead():
     assert largest(values, 1000)[1].tolist() == largest_columns(values, 1000)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 7])
-def test_largest_is_the_same_in_threads(rows):
-    values, threads = torch.randn(rows, 3000), torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        assert largest(values, 2100)[1].tolist() == largest_columns(values, 2100)
-    finally:
-        torch.set_num_threads(threads)
-
-
 def test_largest_keeps_going_on_nan_and_infinity():
     values = torch.rand(3, 300)
     values[0, 5] = torch.nan
