@@ -5,7 +5,7 @@ cifar10/test-*.parquet and photos/photos.tar; lightly 1.6 takes part if it is in
 The exit status is 1 where a floor is missed.
 
 photographs: SimCLR, ResNet-18, two 224-pixel views, two batches of 16; `loader` and `network` are the loop's own parts by themselves.
-small: SimCLR, resnet_small of width 16, 32 pixels, batches of 128, augmentation and all.
+small: SimCLR, resnet_small of width 16, batches of 128, augmentation and all, on a folder of PNG files of 32 pixels, kept as pixels.
 share: InvP's objective (N = 50,000, M = 4,096, B = 128) over a step of the same network with a loss of one line, in 32 bits and, where
 the CPU computes in them, in 16.
 transformer: a whole step of InvP on ViT-tiny, augmentation and all, over a step of timm's ViT-tiny with the same AdamW and a loss of one
@@ -153,14 +153,14 @@ def cifar(root: Path, scratch: Path, workers: int) -> Path:
 
 
 def small(root: Path, scratch: Path, rounds: int, workers: int, precision: str) -> dict[str, float]:
-    """2,560 images of CIFAR-10, as shards and as PNG files."""
+    """2,560 images of CIFAR-10 as PNG files, and as shards of their pixels."""
     if not (scratch / "cifar").exists():
         shards = Shards(cifar(root, scratch, workers))
         for i, image in enumerate(shards.images(torch.arange(2560))):
             path = scratch / "png" / "train" / str(int(shards.labels[i])) / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             T.functional.to_pil_image(image).save(path)
-        choice = plugin_options("datasets", {"name": "image_folder", "folder": "png"}, "benchmark")
+        choice = plugin_options("datasets", {"name": "image_folder", "folder": "png", "decode": True}, "benchmark")
         prepare.write_split(choice, "train", scratch, scratch / "cifar", workers)
     options = section("simclr", {"name": "resnet_small", "stem": "auto", "width": 16}, 32, 128, precision)
     loop = Loop(options, scratch / "cifar", workers)

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from invp.core.losses import InvarianceTerms, instance_loss, invariance_loss
+from invp.core.losses import Exponentials, InvarianceTerms, exponentials, instance_loss, invariance_loss
 from invp.core.products import add_all_rows
 from invp.core.propagation import Positives
 from invp.core.selection import RowRange, extreme_positives, membership, selected_similarities, weighted_rows
 
 BACKGROUNDS = ("exact", "approximate", "official")
+LEAST_SHARED = 0.025  # tau, from which on exp(-2 / tau), of the most distant rows, is a number of 32 bits
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def batch_loss(
     row numbers. Source: equations 4 to 7.
     """
     # Anchors are taken some at a time, so that copies of `near` stay small; on a GPU launches cost more than copies.
-    step = max(1, len(index) // 16, (1 << (24 if features.is_cuda else 17)) // near.similarity.shape[1])
+    step = max(1, len(index) // 16, (1 << (24 if features.is_cuda else 19)) // near.similarity.shape[1])
     chunks = []
     for start in range(0, len(index), step):
         rows = slice(start, start + step)
@@ -87,14 +88,15 @@ def _chunk_loss(
     The gradient then lacks the sum of all rows under these weights, which `batch_loss` adds.
     """
     own = selected_similarities(features, bank, index[:, None], row_range=row_range)[:, 0]
-    instance = instance_loss(own, near.similarity, options.temperature, options.eps)
+    shared = exponentials(near.similarity, options.temperature)
+    instance = instance_loss(own, shared, options.temperature, options.eps)
     invariance, by_own, by_near = torch.zeros_like(own), instance.by_own, instance.by_near
     lists, weights = [index[:, None]], [by_own[:, None]]
     if positives is not None:
         similarity = selected_similarities(features, bank, positives.index, row_range=row_range)
         columns, mask = extreme_positives(similarity, positives.mask, options.num_positives, hardest=options.hardest)
         hard = similarity.gather(1, columns).masked_fill(~mask, -torch.inf)
-        terms = _invariance(own, index, near, positives, hard, options)
+        terms = _invariance(own, index, near, shared, positives, hard, options)
         invariance, factor = terms.loss, options.invariance_weight
         by_near.add_(terms.by_near, alpha=factor)
         weights = [(by_own + factor * terms.by_own)[:, None], factor * terms.by_hard]
@@ -108,19 +110,26 @@ def _chunk_loss(
 
 
 def _invariance(
-    own: Tensor, index: Tensor, near: Nearest, positives: Positives, hard: Tensor, options: LossOptions
+    own: Tensor, index: Tensor, near: Nearest, shared: Exponentials, positives: Positives, hard: Tensor, options: LossOptions
 ) -> InvarianceTerms:
-    """L_inv with the background of `options`; `own` (B) and `hard` (BxP) are the similarities of own row and hard positives."""
-    mask, subtract = None, None
-    if options.background == "exact":
-        mask = ~_member(near, positives.index, positives.mask)
-    elif options.background == "official":
-        mask = ~_member(near, index[:, None], torch.ones_like(index[:, None], dtype=torch.bool))
-        subtract = own.masked_fill(~mask.all(1), -torch.inf)  # the own term is subtracted even where N_M lacks it
-    with_hard = options.background == "exact"
-    return invariance_loss(
-        hard, near.similarity, mask, options.temperature, with_hard=with_hard, subtract=subtract, eps=options.eps
-    )
+    """L_inv with the background of `options`; `own` (B) and `hard` (BxP) are the similarities of own row and hard positives.
+
+    `shared` are the exponentials of all nearest rows.
+    """
+    tau, eps = options.temperature, options.eps
+    if options.background == "approximate":
+        return invariance_loss(hard, shared, tau, with_hard=False, eps=eps)
+    if options.background == "official":
+        member = _member(near, index[:, None], torch.ones_like(index[:, None], dtype=torch.bool))
+        rest = exponentials(near.similarity.masked_fill(member, -torch.inf), tau)
+        subtract = own.masked_fill(member.any(1), -torch.inf)  # the own term is subtracted even where N_M lacks it
+        return invariance_loss(hard, rest, tau, with_hard=False, subtract=subtract, eps=eps)
+    member = _member(near, positives.index, positives.mask)
+    if tau >= LEAST_SHARED:
+        rest = Exponentials(shared.top, shared.value.masked_fill(member, 0))
+    else:  # it may be so far below the largest of all that its exponentials would be 0
+        rest = exponentials(near.similarity.masked_fill(member, -torch.inf), tau)
+    return invariance_loss(hard, rest, tau, eps=eps)
 
 
 def _member(near: Nearest, positives: Tensor, mask: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 B anchors, M nearest rows, P hard positives, D dimensions. A similarity is b_j.v_i, so the gradient by the feature is
 the sum of the bank rows, each weighted with the derivative by its similarity. The largest similarity is subtracted
-before anything is exponentiated, so nothing overflows.
+before anything is exponentiated, so nothing overflows. The nearest rows are exponentiated once for both losses.
 """
 
 import math
@@ -13,6 +13,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 RAMPS = ("binary", "gaussian", "constant")
+FARTHEST = -1e30  # a similarity that none falls below, instead of -inf, the largest of no similarity
+
+
+class Exponentials(NamedTuple):
+    """exp((s - top) / tau) of the similarities s of each anchor to its nearest rows; of a row that is left out, 0."""
+
+    top: Tensor  # B, the largest similarity
+    value: Tensor  # BxM
 
 
 class InstanceTerms(NamedTuple):
@@ -45,55 +53,53 @@ def ramp(name: str, epoch: int, last_epoch: int) -> float:
     return 1.0
 
 
-def instance_loss(own: Tensor, near: Tensor, temperature: float, eps: float = 0.0) -> InstanceTerms:
-    """The instance loss of each anchor from its own similarity (B) and those of its nearest rows (BxM).
+def exponentials(near: Tensor, temperature: float) -> Exponentials:
+    """The exponentials of the similarities BxM of B anchors; a similarity of -inf has 0."""
+    top = near.amax(1).clamp_(min=FARTHEST)  # subtracted before the division by tau, which would round it coarsely
+    return Exponentials(top, (near - top[:, None]).div_(temperature).exp_())
+
+
+def instance_loss(own: Tensor, near: Exponentials, temperature: float, eps: float = 0.0) -> InstanceTerms:
+    """The instance loss of each anchor from its own similarity (B) and the exponentials of its nearest rows (BxM).
 
     L_ins = -log(exp(own/tau) / sum exp(near/tau) + eps); the paper's equation 6 has eps = 0.
     """
-    top = near.amax(1)  # subtracted before the division by tau, which would round it coarsely
-    logits = (near - top[:, None]).div_(temperature)
-    total = torch.exp(logits).sum(1)  # without torch's logsumexp, which would look for the largest again
-    loss, scale = _minus_log((own - top) / temperature - total.log(), eps)
+    total = near.value.sum(1)
+    loss, scale = _minus_log((own - near.top) / temperature - total.log(), eps)
     scale = scale / temperature
-    by_near = torch.softmax(logits, 1).mul_(scale[:, None])
-    return InstanceTerms(loss, -scale, by_near)
+    return InstanceTerms(loss, -scale, near.value * (scale / total)[:, None])
 
 
 def invariance_loss(
     hard: Tensor,
-    near: Tensor,
-    near_mask: Tensor | None,
+    near: Exponentials,
     temperature: float,
     *,
     with_hard: bool = True,
     subtract: Tensor | None = None,
     eps: float = 0.0,
 ) -> InvarianceTerms:
-    """The invariance loss of each anchor from the similarities of its hard positives (BxP) and nearest rows (BxM).
+    """The invariance loss of each anchor from the similarities of its hard positives (BxP) and the exponentials of its nearest rows (BxM).
 
     L_inv = -log(sum_h exp(h/tau) / sum_n exp(n/tau) + eps); equations 4 and 5 have eps = 0. In `hard`, -inf stands
     where an anchor has fewer than P positives; one that has none has loss and derivatives 0. The denominator is the sum
-    over the nearest rows that `near_mask` keeps (None: all) and, `with_hard`, over the hard positives: B = (N_M \\ N) u
-    N_h. From it exp(subtract/tau) is subtracted, where `subtract` (B) is a similarity, or -inf for nothing.
+    over the nearest rows and, `with_hard`, over the hard positives: B = (N_M \\ N) u N_h, where the exponentials of
+    N are 0. From it exp(subtract/tau) is subtracted, where `subtract` (B) is a similarity, or -inf for nothing.
     """
     has_positives = (hard != -torch.inf).any(1)
-    top = near.amax(1)
-    hard = (hard - top[:, None]) / temperature
-    near = (near - top[:, None]).div_(temperature)
-    if near_mask is not None:
-        near = near.masked_fill_(~near_mask, -torch.inf)
+    hard = (hard - near.top[:, None]) / temperature
     numerator = torch.where(has_positives, torch.logsumexp(hard, 1), 0.0)
-    denominator = torch.logsumexp(near, 1)
+    denominator = near.value.sum(1).log()
     if with_hard:
         denominator = torch.logaddexp(denominator, numerator)
     by_own = torch.zeros_like(numerator)
     if subtract is not None:
-        subtract = (subtract - top) / temperature
+        subtract = (subtract - near.top) / temperature
         denominator = denominator + torch.log1p(-torch.exp(subtract - denominator))
         by_own = -torch.exp(subtract - denominator)
     loss, scale = _minus_log(numerator - denominator, eps)
     scale = torch.where(has_positives, scale / temperature, 0.0)
-    by_near = near.sub_(denominator[:, None]).exp_().mul_(scale[:, None])
+    by_near = near.value * (scale * torch.exp(-denominator))[:, None]
     by_hard = torch.exp(hard - numerator[:, None]).neg_()
     if with_hard:
         by_hard += torch.exp(hard - denominator[:, None])

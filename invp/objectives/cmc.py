@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invp.core.bank import initial_rows, update_rows
-from invp.core.losses import attach_gradient, instance_loss, noise_contrastive_loss
+from invp.core.losses import attach_gradient, exponentials, instance_loss, noise_contrastive_loss
 from invp.core.selection import hashed_indices, selected_similarities, weighted_rows
 from invp.plumbing.errors import UserError
 from invp.plumbing.options import option
@@ -110,7 +110,7 @@ class Objective(nn.Module):
             # Differs from the authors' code: in the first step each anchor has its own Z, and afterwards Z is the mean of these.
             estimate = torch.logsumexp(all_similarities / tau, 1) + math.log(len(bank) / (count + 1))
             if self.config.loss == "infonce":
-                terms = instance_loss(own, all_similarities, tau)
+                terms = instance_loss(own, exponentials(all_similarities, tau), tau)
                 by_own, by_noise = terms.by_own + terms.by_near[:, 0], terms.by_near[:, 1:]
             else:
                 terms = noise_contrastive_loss(own, noise, torch.where(partition.isnan(), estimate, partition), len(bank), tau)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from invp.core.bank import initial_rows
 from invp.core.batch_loss import LossOptions, Nearest, batch_loss
-from invp.core.losses import attach_gradient, instance_loss, noise_contrastive_loss
+from invp.core.losses import attach_gradient, exponentials, instance_loss, noise_contrastive_loss
 from invp.core.neighbours import search_block, similarities
 from invp.core.selection import hashed_indices, selected_similarities, weighted_rows
 from invp.models.heads import embedding_width
@@ -140,7 +140,7 @@ class Objective(nn.Module):
         own = selected_similarities(feature, self.bank, index[:, None], row_range=row_range)[:, 0]
         noise = selected_similarities(feature, self.bank, noise_index, row_range=row_range)
         if self.config.loss == "infonce":
-            terms = instance_loss(own, torch.cat([own[:, None], noise], 1), tau)
+            terms = instance_loss(own, exponentials(torch.cat([own[:, None], noise], 1), tau), tau)
             by_own, by_noise, uniform = terms.by_own + terms.by_near[:, 0], terms.by_near[:, 1:], math.log(count + 1)
         else:
             estimate = torch.logsumexp(torch.cat([own[:, None], noise], 1) / tau, 1)

@@ -107,6 +107,26 @@ def test_the_gradient_of_the_instance_loss_is_the_published_formula():
         torch.testing.assert_close(gradient[i], (mean - bank[index[i]]) / 0.07)
 
 
+@pytest.mark.parametrize("background", ["exact", "official"])
+@pytest.mark.parametrize("temperature", [0.01, 0.025])
+def test_a_small_temperature_keeps_what_is_far_below_the_rows_that_are_left_out(temperature, background):
+    """In 32 bits exp(-2 / 0.01) is 0: the background, opposite to the one row that is left out of it, must not vanish."""
+    generator = torch.Generator().manual_seed(0)
+    feature = torch.nn.functional.normalize(torch.randn(1, 6, dtype=torch.float64, generator=generator), dim=1)
+    others = torch.nn.functional.normalize(0.05 * torch.randn(9, 6, dtype=torch.float64, generator=generator) - feature, dim=1)
+    own, positive = (-feature, feature) if background == "exact" else (feature, -feature)  # it is the positive, or the anchor's own
+    bank, index = torch.cat([own, others, -feature, positive]), torch.tensor([0])
+    numbers = torch.tensor([[10, 11]])
+    positives = Positives(numbers, torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 2, dtype=torch.int8))
+    options = LossOptions(temperature, 0.6, 1, True, background)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        near = Nearest((feature @ bank.T).to(dtype), torch.arange(12)[None])
+        found.append(batch_loss(feature.to(dtype), bank.to(dtype), index, near, positives, options))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-3)
+
+
 def test_all_rows_in_many_chunks_equal_all_rows_chosen():
     """The path without a search, which overwrites its similarities in chunks, against the path of chosen rows."""
     generator = torch.Generator().manual_seed(0)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from invp.core import reference
-from invp.core.losses import attach_gradient, instance_loss, invariance_loss, noise_contrastive_loss, ramp
+from invp.core.losses import attach_gradient, exponentials, instance_loss, invariance_loss, noise_contrastive_loss, ramp
 
 
 def check(loss: Tensor, derivatives: Tensor, expected: Tensor, s: Tensor) -> None:
@@ -26,7 +26,7 @@ def add_eps(loss: Tensor, eps: float) -> Tensor:
 @pytest.mark.parametrize("width", [1, 6])
 def test_instance_loss(eps, width):
     own, near, tau = torch.randn(4).double(), torch.randn(4, width).double(), 0.3
-    terms = instance_loss(own, near, tau, eps)
+    terms = instance_loss(own, exponentials(near, tau), tau, eps)
     for i in range(4):
         s = torch.cat([own[i, None], near[i]]).requires_grad_()
         expected = add_eps(reference.instance_loss(s, 0, range(1, width + 1), tau), eps)
@@ -46,8 +46,7 @@ def test_invariance_loss(eps, background):
     tau = 0.5
     terms = invariance_loss(
         hard.masked_fill(~hard_mask, -torch.inf),
-        near,
-        None if background == "approximate" else near_mask,
+        exponentials(near if background == "approximate" else near.masked_fill(~near_mask, -torch.inf), tau),
         tau,
         with_hard=background == "exact",
         subtract=own if background == "official" else None,
@@ -71,14 +70,14 @@ def test_invariance_loss(eps, background):
 
 def test_a_background_of_the_hard_positives_alone_costs_nothing():
     hard = torch.randn(2, 3).double()
-    terms = invariance_loss(hard, hard, torch.zeros(2, 3).bool(), 0.1)
+    terms = invariance_loss(hard, exponentials(torch.full_like(hard, -torch.inf), 0.1), 0.1)
     torch.testing.assert_close(terms.loss, torch.zeros(2).double())
     assert terms.by_hard.abs().max() < 1e-12 and terms.by_near.abs().max() == 0
 
 
 def test_a_diverged_feature_stays_visible():
     hard = torch.tensor([[torch.nan, torch.nan], [-torch.inf, -torch.inf]])
-    assert invariance_loss(hard, torch.rand(2, 3), None, 0.1).loss.isnan().tolist() == [True, False]
+    assert invariance_loss(hard, exponentials(torch.rand(2, 3), 0.1), 0.1).loss.isnan().tolist() == [True, False]
 
 
 @pytest.mark.parametrize("per_anchor", [True, False])
@@ -96,9 +95,9 @@ def test_noise_contrastive_loss(per_anchor):
 
 def test_small_temperatures_neither_overflow_nor_vanish():
     own, near = torch.tensor([-1.0]), torch.tensor([[1.0, 0.9]])
-    terms = instance_loss(own, near, 0.01)
+    terms = instance_loss(own, exponentials(near, 0.01), 0.01)
     assert terms.loss.item() == pytest.approx(200, rel=1e-4) and terms.by_near.isfinite().all()
-    terms = invariance_loss(own[:, None], near, None, 0.01, with_hard=False)
+    terms = invariance_loss(own[:, None], exponentials(near, 0.01), 0.01, with_hard=False)
     assert terms.loss.item() == pytest.approx(200, rel=1e-4)
     assert terms.by_hard.item() == pytest.approx(-100)
 

@@ -18,7 +18,7 @@ def integers(*shape: int, low: int = -3, high: int = 4, seed: int = 0) -> torch.
     return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed)).double()
 
 
-SIZES = [(1, 1), (7, 3), (7, 7), (7, 20), (400, 1), (400, 30), (3000, 64), (3000, 2900)]
+SIZES = [(1, 1), (7, 3), (7, 7), (7, 20), (400, 1), (400, 30), (3000, 64), (3000, 200), (3000, 2900)]
 
 
 @pytest.mark.parametrize(("columns", "k"), SIZES)
