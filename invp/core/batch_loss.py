@@ -63,7 +63,7 @@ def batch_loss(
     row numbers. Source: equations 4 to 7.
     """
     # Anchors are taken some at a time, so that copies of `near` stay small; on a GPU launches cost more than copies.
-    step = max(1, len(index) // 16, (1 << (24 if features.is_cuda else 19)) // near.similarity.shape[1])
+    step = max(1, len(index) // 16, (1 << (24 if features.is_cuda else 18)) // near.similarity.shape[1])
     chunks = []
     for start in range(0, len(index), step):
         rows = slice(start, start + step)
@@ -87,26 +87,49 @@ def _chunk_loss(
 
     The gradient then lacks the sum of all rows under these weights, which `batch_loss` adds.
     """
+    found = _derivatives(features, bank, index, near, positives, options, row_range)
+    gradient = weighted_rows(found.by_few, bank, found.few, row_range=row_range)
+    if near.index is None:
+        near.similarity.copy_(found.by_near)
+    else:
+        gradient += weighted_rows(found.by_near, bank, near.index, row_range=row_range)
+    return BatchLoss(found.instance, found.invariance, gradient)
+
+
+class _Derivatives(NamedTuple):
+    """L_ins and L_inv of each anchor (B), and the derivatives of L_ins + lambda w L_inv by similarities."""
+
+    instance: Tensor
+    invariance: Tensor
+    few: Tensor  # Bx(1 + P), the rows of the anchors themselves and of their hard positives; without positives Bx1
+    by_few: Tensor  # Bx(1 + P), by the similarities of these
+    by_near: Tensor  # BxM, by those of the nearest rows
+
+
+def _derivatives(
+    features: Tensor,
+    bank: Tensor,
+    index: Tensor,
+    near: Nearest,
+    positives: Positives | None,
+    options: LossOptions,
+    row_range: RowRange | None,
+) -> _Derivatives:
+    """The losses of some anchors and their derivatives; apart from `_chunk_loss`, so that its tables are given back before rows are summed."""
     own = selected_similarities(features, bank, index[:, None], row_range=row_range)[:, 0]
     shared = exponentials(near.similarity, options.temperature)
     instance = instance_loss(own, shared, options.temperature, options.eps)
-    invariance, by_own, by_near = torch.zeros_like(own), instance.by_own, instance.by_near
-    lists, weights = [index[:, None]], [by_own[:, None]]
-    if positives is not None:
-        similarity = selected_similarities(features, bank, positives.index, row_range=row_range)
-        columns, mask = extreme_positives(similarity, positives.mask, options.num_positives, hardest=options.hardest)
-        hard = similarity.gather(1, columns).masked_fill(~mask, -torch.inf)
-        terms = _invariance(own, index, near, shared, positives, hard, options)
-        invariance, factor = terms.loss, options.invariance_weight
-        by_near.add_(terms.by_near, alpha=factor)
-        weights = [(by_own + factor * terms.by_own)[:, None], factor * terms.by_hard]
-        lists.append(positives.index.gather(1, columns))
-    if near.index is None:
-        near.similarity.copy_(by_near)
-    else:
-        lists, weights = [*lists, near.index], [*weights, by_near]
-    gradient = weighted_rows(torch.cat(weights, 1), bank, torch.cat(lists, 1), row_range=row_range)
-    return BatchLoss(instance.loss, invariance, gradient)
+    if positives is None:
+        return _Derivatives(instance.loss, torch.zeros_like(own), index[:, None], instance.by_own[:, None], instance.by_near)
+    similarity = selected_similarities(features, bank, positives.index, row_range=row_range)
+    columns, mask = extreme_positives(similarity, positives.mask, options.num_positives, hardest=options.hardest)
+    hard = similarity.gather(1, columns).masked_fill(~mask, -torch.inf)
+    terms = _invariance(own, index, near, shared, positives, hard, options)
+    factor = options.invariance_weight
+    few = torch.cat([index[:, None], positives.index.gather(1, columns)], 1)
+    by_few = torch.cat([(instance.by_own + factor * terms.by_own)[:, None], factor * terms.by_hard], 1)
+    by_near = instance.by_near.add_(terms.by_near, alpha=factor)
+    return _Derivatives(instance.loss, terms.loss, few, by_few, by_near)
 
 
 def _invariance(

@@ -124,16 +124,22 @@ def source_of_files(
     )  # fmt: skip
 
 
-def as_pixels(source: Source) -> Source:
-    """The same images as pixels 3xHxW. UserError unless the first ones are equal and small; of the others, each that is not is a bad image."""
-    advice = f"decode: true is for equal-sized images up to {LARGEST} px; set decode: false"
-    sizes = {}
+def first_sizes(source: Source) -> dict[tuple[int, int], str]:
+    """The sizes (width, height) of the first twenty images that can be read, each with the source of the first image that has it."""
+    sizes: dict[tuple[int, int], str] = {}
     for number in range(min(20, source.num_samples)):
         try:
             sample = source.read(number)
         except BadImage:
             continue  # it is reported when the whole set is read
         sizes.setdefault(Image.open(io.BytesIO(sample.image)).size, sample.source)
+    return sizes
+
+
+def as_pixels(source: Source) -> Source:
+    """The same images as pixels 3xHxW. UserError unless the first ones are equal and small; of the others, each that is not is a bad image."""
+    advice = f"decode: true is for equal-sized images up to {LARGEST} px; set decode: false"
+    sizes = first_sizes(source)
     if not sizes:
         raise UserError(f"none of the first {min(20, source.num_samples)} images can be read; {advice}")
     (width, height), first = next(iter(sizes.items()))

@@ -140,21 +140,27 @@ def test_what_is_not_read_is_counted_and_said_once(root, capsys):
     assert capsys.readouterr().err.count("not used: 1 .db, 2 .heic") == 1
 
 
-def test_small_images_are_kept_as_pixels(root):
+def test_small_images_are_kept_as_pixels(root, capsys):
     for i in range(3):
         image(root / f"mine/train/a/{i}.png", 40 * i, (10, 8))
+    advice = "the images have 10x8 pixels; decode: true in the section `dataset` keeps pixels"
+    prepared(root)
+    assert advice in capsys.readouterr().err
     shards = prepared(root, decode=True)
+    assert "decode" not in capsys.readouterr().err
     assert shards.format == "uint8" and shards.shape == [3, 8, 10]
     assert shards.images(torch.tensor([2]))[0, :, 0, 0].tolist() == [80, 175, 7]
 
 
-def test_pixels_of_unequal_or_large_images_are_an_error(root):
+def test_pixels_of_unequal_or_large_images_are_an_error(root, capsys):
     for i in range(25):
         image(root / f"mine/train/a/{i:02d}.png", size=(20, 20))
     image(root / "mine/train/a/99.png", size=(20, 21))
     with pytest.raises(UserError, match="(?s)a/99.png.*it has 20x21 pixels, a/00.png has 20x20.*set decode: false"):
         prepared(root, decode=True)
     image(root / "mine/train/a/01.png", size=(9, 9))
+    prepared(root)
+    assert "decode" not in capsys.readouterr().err
     with pytest.raises(UserError, match="a/00.png has 20x20 pixels, a/01.png has 9x9 pixels; .*set decode: false"):
         prepared(root, decode=True)
     image(root / "mine/val/a/0.png", size=(65, 65))
