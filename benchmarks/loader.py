@@ -21,7 +21,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
-from benchmarks._common import images_per_second, write_results
+from benchmarks._common import as_a_job, images_per_second, write_results
 from invp.data.augment import Augment
 from invp.data.batches import epoch_order, train_batches
 from invp.data.shards import Shards
@@ -29,8 +29,6 @@ from invp.plumbing.config import plugin_options
 from invp.plumbing.sections import Augmentation
 from invp.steps import prepare
 
-# As the workflow's jobs have it: memory that was freed is kept, instead of being given back and asked for again in each step.
-KEPT = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 JITTER = [0.4, 0.4, 0.4, 0.4]
 CPU = torch.device("cpu")
 FLOORS = {
@@ -201,6 +199,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if not KEPT.keys() <= os.environ.keys():
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.loader", *sys.argv[1:]], {**os.environ, **KEPT})
+    as_a_job("benchmarks.loader")
     sys.exit(main())

@@ -10,6 +10,7 @@ from torch import Tensor
 from invp.core.products import with_each_row
 
 SEARCHED = 1 << 28  # similarities that a GPU holds at a time
+FEW = 1 << 23  # numbers for which a job's allocator keeps memory on a CPU, so that a product need not be copied to ours
 ABSENT = -1  # stands in a table of row numbers where there is no neighbour
 
 
@@ -33,7 +34,7 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k = min(k, values.shape[1])
     if k == values.shape[1]:
         return values.clone(), torch.arange(k, device=values.device).expand(len(values), k).contiguous()
-    # Vectorised partition and `flatnonzero` of NumPy are some four times faster than torch's selection on a CPU.
+    # Vectorised partition and `nonzero` of NumPy are some four times faster than torch's selection on a CPU.
     if values.device.type == "cpu":
         return _largest_on_cpu(values, k)
     columns = _columns_by_groups(values, k)
@@ -59,7 +60,7 @@ def _largest_on_cpu(values: Tensor, k: int, stride: int = 16) -> tuple[Tensor, T
 
     def reaching(row: np.ndarray, bound: np.generic) -> np.ndarray:
         np.greater_equal(row, bound, out=reached[:num_columns])
-        return np.flatnonzero(reached)[: -more or None]
+        return reached.nonzero()[0][: -more or None]
 
     kept, columns = np.empty((len(rows), k), rows.dtype), np.empty((len(rows), k), np.int64)
     for row, its_values, its_columns in zip(rows, kept, columns, strict=True):
@@ -81,9 +82,9 @@ def _largest_on_cpu(values: Tensor, k: int, stride: int = 16) -> tuple[Tensor, T
 def _chosen(values: np.ndarray, k: int) -> np.ndarray:
     """The places of the k largest of more values, ascending; of equal values the first."""
     bound = np.partition(values, len(values) - k)[len(values) - k]
-    chosen = np.flatnonzero(values >= bound)
+    chosen = (values >= bound).nonzero()[0]
     if len(chosen) > k:
-        ties = np.flatnonzero(values == bound)
+        ties = (values == bound).nonzero()[0]
         chosen = np.setdiff1d(chosen, ties[len(ties) - (len(chosen) - k) :], assume_unique=True)
     return chosen
 
@@ -107,9 +108,9 @@ def _columns_by_groups(values: Tensor, k: int) -> Tensor:
 
 
 def similarities(queries: Tensor, rows: Tensor, buffer: Tensor | None = None) -> Tensor:
-    """The similarities BxN of queries (BxD) and rows (NxD), in the memory of the flat `buffer` if it is large enough."""
+    """The similarities BxN of queries (BxD) and rows (NxD), in the memory of the flat `buffer` if they are many and it is large enough."""
     size = len(queries) * len(rows)
-    if buffer is None or buffer.numel() < size:
+    if buffer is None or buffer.numel() < size or (size <= FEW and not queries.is_cuda):
         return with_each_row(queries, rows)
     return with_each_row(queries, rows, buffer[:size].view(len(queries), len(rows)))
 

@@ -28,7 +28,8 @@ def with_each_row(left: Tensor, matrix: Tensor, out: Tensor | None = None) -> Te
     """The products BxN of each row of `left` (BxD) with each row of `matrix` (NxD), in `out` (BxN) if it is given."""
     if not _by_onednn(left, matrix):
         return left @ matrix.T if out is None else torch.mm(left, matrix.T, out=out)
-    out = left.new_empty(len(left), len(matrix)) if out is None else out
+    if out is None:
+        return _linear(left, matrix)
     for start in range(0, len(matrix), ROWS):
         out[:, start : start + ROWS] = _linear(left, matrix[start : start + ROWS])
     return out
