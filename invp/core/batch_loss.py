@@ -69,31 +69,15 @@ def batch_loss(
         rows = slice(start, start + step)
         chunk_near = Nearest(near.similarity[rows], None if near.index is None else near.index[rows])
         chunk_positives = None if positives is None else Positives(*(value[rows] for value in positives))
-        chunks.append(_chunk_loss(features[rows], bank, index[rows], chunk_near, chunk_positives, options, row_range))
+        found = _derivatives(features[rows], bank, index[rows], chunk_near, chunk_positives, options, row_range)
+        gradient = weighted_rows(found.by_few, bank, found.few, row_range=row_range)
+        if chunk_near.index is None:
+            chunk_near.similarity.copy_(found.by_near)
+        else:
+            gradient += weighted_rows(found.by_near, bank, chunk_near.index, row_range=row_range)
+        chunks.append(BatchLoss(found.instance, found.invariance, gradient))
     loss = BatchLoss(*(torch.cat(values) for values in zip(*chunks, strict=True)))
     return loss if near.index is not None else loss._replace(gradient=add_all_rows(loss.gradient, near.similarity, bank))
-
-
-def _chunk_loss(
-    features: Tensor,
-    bank: Tensor,
-    index: Tensor,
-    near: Nearest,
-    positives: Positives | None,
-    options: LossOptions,
-    row_range: RowRange | None,
-) -> BatchLoss:
-    """`batch_loss` of some anchors. If `near` is of all rows, it is overwritten with their weights.
-
-    The gradient then lacks the sum of all rows under these weights, which `batch_loss` adds.
-    """
-    found = _derivatives(features, bank, index, near, positives, options, row_range)
-    gradient = weighted_rows(found.by_few, bank, found.few, row_range=row_range)
-    if near.index is None:
-        near.similarity.copy_(found.by_near)
-    else:
-        gradient += weighted_rows(found.by_near, bank, near.index, row_range=row_range)
-    return BatchLoss(found.instance, found.invariance, gradient)
 
 
 class _Derivatives(NamedTuple):
@@ -115,7 +99,7 @@ def _derivatives(
     options: LossOptions,
     row_range: RowRange | None,
 ) -> _Derivatives:
-    """The losses of some anchors and their derivatives; apart from `_chunk_loss`, so that its tables are given back before rows are summed."""
+    """The losses of some anchors and their derivatives; apart, so that tables made here are given back before rows are summed."""
     own = selected_similarities(features, bank, index[:, None], row_range=row_range)[:, 0]
     shared = exponentials(near.similarity, options.temperature)
     instance = instance_loss(own, shared, options.temperature, options.eps)

@@ -236,7 +236,7 @@ def say(source: Source, manifest: dict, out: Path) -> None:
     if len(sizes) == 1 and max(sizes[0]) <= LARGEST:
         print(
             f"{dataset}: the images have {sizes[0][0]}x{sizes[0][1]} pixels; decode: true in the section `dataset` keeps pixels, which "
-            "training reads several times as fast",
+            "training reads several times as fast; evaluations then take whole images, not their central crops",
             file=sys.stderr,
         )
     if skipped or converted:
